@@ -5,16 +5,17 @@
 //   convert flower.jpg -auto-orient -background white -alpha remove -depth 8 ppm:- |
 //     ./classify alexnet_int8.tflite
 //
-// The picture comes on standard input as PPM or PGM (P6 or P5, 8 bits), upright: these say nothing
-// of EXIF's orientation, which telephones state instead of turning, so that whatever writes them
-// has to turn. ImageMagick's convert does (`magick` in its version 7), as here, and lays on white
-// what is transparent. djpeg does neither: for it turn the file first (`exiftran -ai flower.jpg`).
+// The picture comes on standard input as PPM or PGM (P6 or P5, 8 bits), and has to be upright: these
+// formats have no place for EXIF's orientation, which telephones write instead of turning the
+// picture, so the program that writes them has to turn it. ImageMagick's convert (`magick` in
+// version 7), used as above, does so, and lays transparent pictures on white. djpeg does neither:
+// before it, turn the file (`exiftran -ai flower.jpg`).
 //
-// Prints the five best classes. The file says all that is needed: labels.txt and manifest.json are
+// Prints the five best classes. The file holds all that is needed: labels.txt and manifest.json are
 // stored, not compressed, in the zip archive at its end; sizes and types are those of its tensors.
 // The crop: the shorter side is scaled to `resize` of the manifest (triangle filter, antialiased),
-// and the network gets the central square, RGB or grey, 0..255; the mean is subtracted inside.
-// Whether the file is whole is not looked at here: docs/edge.md says how to.
+// and the network gets the central square, RGB or grey, 0..255; it subtracts the mean itself.
+// This program does not check that the file is undamaged: docs/edge.md says how to.
 
 #include <algorithm>
 #include <cmath>
@@ -69,8 +70,8 @@ std::string member(const std::string& content, const std::string& name) {
   throw std::runtime_error("no " + name + ": alexnet convert did not write it");
 }
 
-// Where the value of an entry of the manifest begins, which may be absent: npos. What follows
-// "training" is its own, such as flags of the same names.
+// Where the value of an entry of the manifest begins; npos if there is none. What follows
+// "training" belongs to that entry, such as flags with the same names.
 size_t value_of(const std::string& json, const std::string& name) {
   const size_t at = json.find("\"" + name + "\":");
   return at < json.find("\"training\":") ? at + name.size() + 3 : std::string::npos;
@@ -82,7 +83,7 @@ int whole_number(const std::string& json, const std::string& name) {
   return std::stoi(json.substr(at));
 }
 
-// That of a class which the best has to reach, or 0.
+// The least probability that the best class has to reach, or 0.
 float least_probability(const std::string& json) {
   const size_t at = value_of(json, "min_probability");
   return at == std::string::npos ? 0 : std::strtof(json.c_str() + at, nullptr);
@@ -111,7 +112,7 @@ Image read_picture(std::istream& stream) {
   stream.get();
   if ((magic != "P6" && !is_grey) || width < 1 || height < 1 || largest != 255 ||
       1L * width * height > 89478485)
-    throw std::runtime_error("standard input is no PPM or PGM of 8 bits (P6, P5)");
+    throw std::runtime_error("standard input is not an 8-bit PPM or PGM (P6, P5)");
   std::vector<char> bytes((is_grey ? 1L : 3L) * width * height);
   stream.read(bytes.data(), bytes.size());
   if (static_cast<size_t>(stream.gcount()) != bytes.size())
@@ -121,8 +122,8 @@ Image read_picture(std::istream& stream) {
   return image;
 }
 
-// `side` of the pixels that `size` ones, scaled by `scale`, have from `corner` on: for each, the
-// first that counts and the weights of it and those after it.
+// The filter that scales a row of `size` pixels by `scale`, for `side` pixels of the result from
+// `corner` on: for each, the first pixel that counts, and the weights from it on.
 std::vector<std::pair<int, std::vector<float>>> filter(int size, double scale, double corner,
                                                        int side) {
   std::vector<std::pair<int, std::vector<float>>> pixels;
@@ -236,7 +237,7 @@ void classify(const char* path) {
   for (std::string line; std::getline(lines, line);) labels.push_back(line);
   Network network(path);
   if (static_cast<int>(labels.size()) != network.classes())
-    throw std::runtime_error("its labels are not its classes");
+    throw std::runtime_error("it does not have one label for each class");
   const std::string manifest = member(content, "manifest.json");
   const int resize = whole_number(manifest, "resize");
   std::vector<float> image = central_crop(read_picture(std::cin), resize, network.side());
