@@ -61,7 +61,7 @@ FOREIGN = {
     r"(\C{3})?\s*<\?xml\C*": f"SVG, {SAVE}, or fetch it again if a server sent XML in its place",
     r"(?i)(\C{3})?\s*<(!doctype h|html)\C*": "a web page; fetch the picture again",
     r"version https://": "a pointer of Git LFS; git lfs pull fetches the picture",
-    r"\x00\x05\x16\x07\C*": "macOS's notes on another file; remove it",
+    r"\x00\x05\x16\x07\C*": "metadata of macOS on another file; remove it",
 }
 # Endings that say nothing, or what programs disagree on: the content says what the file is.
 _BY_CONTENT = ("", ".jfif", ".jif", ".pjpeg", ".pjp")

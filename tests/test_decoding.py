@@ -188,7 +188,7 @@ def test_what_is_not_read_is_named_with_what_to_do():
         ("a web page", "fetch the picture again", b'<!DOCTYPE HTML PUBLIC "-//IETF//DTD'),
         ("a web page", "fetch the picture again", b"\xef\xbb\xbf<Html>"),
         ("a pointer of Git LFS", "git lfs pull", b"version https://git-lfs.github.com/spec/v1"),
-        ("macOS's notes", "remove it", b"\0\5\x16\7" + bytes(90)),
+        ("metadata of macOS", "remove it", b"\0\5\x16\7" + bytes(90)),
         ("TIFF", prepared, saved(image, "TIFF")),
         ("TIFF", prepared, b"MM\0*" + bytes(40)),
         ("JPEG 2000", prepared, saved(image, "JPEG2000")),

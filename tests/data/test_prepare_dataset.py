@@ -421,7 +421,7 @@ def test_statistics_that_are_none_are_refused(tmp_path, content):
     [
         ("folder-train.tfrecord-00002-of-00005", None, "1 of the 7 files of records are missing"),
         ("folder-test.tfrecord-00001-of-00002", None, "1 of the 7 files of records are missing"),
-        ("label.labels.txt", None, "label.labels.txt does not name its 3 classes; copy the data"),
+        ("label.labels.txt", None, "label.labels.txt does not name its 3 classes; copy the whole"),
         ("label.labels.txt", "checked disc\nplain", "label.labels.txt does not name its 3 classes"),
         ("dataset_info.json", '{"name": "fol', "TFDS cannot read dataset_info.json"),
     ],
