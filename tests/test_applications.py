@@ -225,7 +225,7 @@ def test_numbers_of_numpy_and_the_home_folder_are_taken(tmp_path, monkeypatch):
         ),
         ([[np.nan, 0.5, 0.5]], {"class_names": ABC}, "numbers that are not finite, so"),
         ([[0.5, 0.3, 0.2]], {"class_names": "cat"}, "class_names='cat' is one string; pass a list"),
-        ([[0.5, 0.3, 0.2]], {"class_names": {0: "a", 1: "b", 2: "c"}}, "a dict, and the order co"),
+        ([[0.5, 0.3, 0.2]], {"class_names": {0: "a", 1: "b", 2: "c"}}, "a dict, but the order co"),
         ([[0.5, 0.3, 0.2]], {"class_names": {"a", "b", "c"}}, "a set, but the order counts"),
         ([[0.5, 0.3, 0.2]], {"class_names": ABC, "top": -1}, "top=-1: pass a whole number of 1"),
     ],

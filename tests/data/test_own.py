@@ -83,8 +83,8 @@ def test_shapes_that_tensorflow_does_not_know_are_those_of_the_records():
 @pytest.mark.parametrize(
     "function,message",
     [
-        (lambda image, label: (image[..., 0], label), r"an image of \(4, 5\), record 0"),
-        (lambda image, label: (image, label[None]), r"a label of \(1,\), record 0"),
+        (lambda image, label: (image[..., 0], label), r"an image of shape \(4, 5\) in record 0"),
+        (lambda image, label: (image, label[None]), r"a label of shape \(1,\) in record 0"),
     ],
 )
 def test_records_whose_shapes_do_not_fit_when_they_are_read_are_refused(function, message):

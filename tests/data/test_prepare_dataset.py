@@ -266,7 +266,7 @@ def test_a_store_is_of_its_classes_and_their_names(tmp_path):
     assert fingerprint("1.1.0") != first
     for split in ("train", "test"):
         (folder / split / CLASS_NAMES[1]).rename(folder / split / "plain stars")
-    with pytest.raises(UserError, match="1.1.0 is there already and holds something else"):
+    with pytest.raises(UserError, match="1.1.0 already exists and holds something else"):
         fingerprint("1.1.0")
 
 
