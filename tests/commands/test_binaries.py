@@ -164,7 +164,7 @@ def test_defaults_and_advice_are_those_of_the_variant(run, picture_folder, tmp_p
     assert "--learning_rate=0: no weight will change" in run.notes
     assert "that of guessing" not in run.notes  # three steps tell nothing
     run(*command, "--learning_rate=0", "--dry_run", cwd=tmp_path)
-    assert "model is trained already" in run.notes and "nothing is wrong" in run.notes
+    assert "model is already trained" in run.notes and "nothing is wrong" in run.notes
 
 
 @pytest.mark.parametrize(

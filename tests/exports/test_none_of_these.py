@@ -257,7 +257,7 @@ def test_fine_tuning_stores_it_and_changes_it_without_training_again(
         # those that chose have calibrated it
         state = checkpoints.newest_state(tmp_path / name)
         assert state.temperature != 1
-        assert ("is trained already" in run.notes) == (stored == 0.75)
+        assert ("is already trained" in run.notes) == (stored == 0.75)
         model = build_model("lenet5", 3)
         checkpoints.restore(tmp_path / name, model)
         np.testing.assert_allclose(

@@ -520,7 +520,7 @@ def test_a_projection_is_trained_anew_on_other_pictures(solver, pretrained, tmp_
     one, other = (folder / "train" / name for name in CLASS_NAMES[:2])
     (one / "1.jpg").rename(other / "moved.jpg")  # its class was wrong
     assert (kernel(solver) != first).any()
-    assert "is trained already" not in capsys.readouterr().err
+    assert "is already trained" not in capsys.readouterr().err
     others = {"fit": "sgd", "sgd": "fit"}[solver]
     with pytest.raises(UserError, match=f"holds a model of head_solver {solver}, not {others}"):
         kernel(others)
@@ -544,10 +544,10 @@ def test_more_pictures_are_trained_on_by_the_same_command(solver, pretrained, tm
     (folder / "train" / CLASS_NAMES[0] / "99.jpg").write_bytes(drawn)
     told = tune()
     assert "0 of its 33 pictures are gone and 1 are new" in told
-    assert "is trained already" not in told
-    assert "is trained already" in tune()
+    assert "is already trained" not in told
+    assert "is already trained" in tune()
     if solver == "sgd":
-        assert "is trained already" not in tune("--learning_rate=0.03")
+        assert "is already trained" not in tune("--learning_rate=0.03")
 
 
 def refuse(*_, **__):
@@ -576,7 +576,7 @@ def test_a_training_that_fails_leaves_the_projection_that_was_there(
         tune("--batch_size=6", "--learning_rate=0.5")
     after = [(model_dir / name).read_bytes() for name in ("settings.json", "metrics.jsonl")]
     assert after == before and "is already trained: step 8" in tune("--batch_size=6")
-    assert "is trained already" not in tune("--batch_size=12")
+    assert "is already trained" not in tune("--batch_size=12")
     assert checkpoints.newest_step(model_dir) == 4
 
 
@@ -620,7 +620,7 @@ def test_what_a_projection_has_seen_and_its_flags_are_told_whatever_comes_betwee
             tune(epochs)
         assert checkpoints.newest_step(model_dir) == 4 * epochs and told() == (1, seen)
         printed = tune(epochs)
-        assert "is trained already" in printed and told() == (epochs, now)
+        assert "is already trained" in printed and told() == (epochs, now)
         assert "(from an earlier run, perhaps on another machine: features, " in printed
     with pytest.raises(UserError, match="holds a model of seed 0, not 1"):
         tune(2, "--seed=1")
@@ -738,11 +738,11 @@ def test_a_picture_that_is_mended_is_trained_on(solver, pretrained, tmp_path, mo
     monkeypatch.setattr(datasets, "open_dataset", lambda *_, **__: dataset)
     victim.write_bytes(whole[:1000])
     assert f"as it cannot be read: {victim}" in tune()
-    assert "is trained already" in tune()
+    assert "is already trained" in tune()
     victim.write_bytes(whole)
     told = tune()
     assert f"lacks {victim}, which can be read now: it is replaced" in told
-    assert "is trained already" not in told and "is trained already" in tune()
+    assert "is already trained" not in told and "is already trained" in tune()
 
 
 @pytest.mark.long
@@ -790,7 +790,7 @@ def test_where_pictures_lie_now_is_kept_where_nothing_is_trained(pretrained, tmp
     (tmp_path / "moved/test").rename(tmp_path / "moved/judges")
     told = tune(tmp_path / "moved", "--head_solver=fit", "--test_split=judges")
     flags = checkpoints.read_settings(tmp_path / "model")["flags"]
-    assert "is trained already" in told
+    assert "is already trained" in told
     assert flags["data_dir"] == str(tmp_path / "moved") and flags["test_split"] == "judges"
 
 
@@ -949,7 +949,7 @@ def test_named_layers_are_trained_and_the_others_frozen(run, tune, pretrained, t
         "fc4",
     ]
     again = tune(pretrained, "model", *more)
-    assert "is trained already" in run.notes and again["loss"] == figures["loss"]
+    assert "is already trained" in run.notes and again["loss"] == figures["loss"]
     assert "on another machine: training, " in again["printed"]
     assert "on another machine" not in figures["printed"]
     # what it wrote, it takes
@@ -1072,7 +1072,7 @@ def test_patience_keeps_the_weights_of_the_lowest_error(
     for one, two in zip(kept.get_weights(), seen[best - 1]):
         np.testing.assert_array_equal(one, two)
     assert (
-        loop.train(*arguments, note=notes.append) == figures and "is trained already" in notes[-1]
+        loop.train(*arguments, note=notes.append) == figures and "is already trained" in notes[-1]
     )
 
 
@@ -1105,7 +1105,7 @@ def test_settings_stay_those_of_the_training_where_nothing_is_left_to_train(
     given = ["--epochs=30", "--patience=1", "--learning_rate=0", "--max_bad_pictures=3"]
     tune(pretrained, "model", *given)
     assert (
-        "is trained already" in run.notes
+        "is already trained" in run.notes
         and (tmp_path / "model/settings.json").read_text() == settings
     )
 

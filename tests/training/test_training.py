@@ -207,7 +207,7 @@ def test_stopped_and_started_again_is_bitwise_the_whole_run(
         np.testing.assert_array_equal(one, two)
     assert epochs(tmp_path / "whole") == epochs(tmp_path / "stopped") != []
     _, again_figures, notes = run(picture_folder, tmp_path / "stopped", plan(3), variant=variant)
-    assert again_figures == resumed_figures and any("is trained already" in note for note in notes)
+    assert again_figures == resumed_figures and any("is already trained" in note for note in notes)
 
 
 @pytest.fixture
