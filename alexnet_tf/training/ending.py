@@ -31,7 +31,7 @@ def is_of_others(state: TrainingState, dataset: Dataset) -> bool:
 def why_over(
     state: TrainingState, plan: Plan, last_step: int, has_callbacks: bool = False
 ) -> str | None:
-    """What to say of a training with nothing left to do, after that it is trained already; None
+    """What to say of a training with nothing left to do, after that it is already trained; None
     where it goes on. Callbacks that have stopped it would do so again, unless more epochs are asked
     for than then; patience that is given later counts from then.
     """
