@@ -209,7 +209,7 @@ def whole(value: Any, name: str, least: int = 0, most: int = LARGEST_WHOLE) -> i
 def check_number(value: float, name: str) -> None:
     """Raises UserError for NaN and infinity."""
     if not math.isfinite(value):
-        raise UserError(f"{name}={value} is not a finite number; pass one, or leave it out.")
+        raise UserError(f"{name}={value} is not a finite number; pass one, or omit it.")
 
 
 def number(value: Any, name: str, below: float = math.inf) -> float:

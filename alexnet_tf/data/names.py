@@ -45,9 +45,7 @@ class SplitNames:
         for role, name in vars(self).items():
             check_kind(str | None, name, f"{role}_split", "the name of a split")
             if name == "":
-                raise UserError(
-                    f"{role}_split= is empty; pass the name of a split, or leave it out."
-                )
+                raise UserError(f"{role}_split= is empty; pass the name of a split, or omit it.")
 
     def of_folder(self) -> "SplitNames":
         """These names, with "." where one means data_dir but is written in another way, as "./"."""

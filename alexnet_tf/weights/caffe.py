@@ -87,7 +87,7 @@ def from_caffe(
     if told_variant and stated.variant not in (None, told_variant):
         raise UserError(
             f"variant={stated.variant}, but {name} has its pools and LRN in the order of "
-            f"{told_variant}; leave variant= out."
+            f"{told_variant}; omit variant=."
         )
     variant = told_variant or stated.variant
     if variant is None:

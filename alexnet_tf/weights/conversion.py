@@ -36,7 +36,7 @@ def convert(
         if stated.variant:
             raise UserError(
                 f"variant={stated.variant}, but {name} holds torchvision's network of one tower; "
-                "leave variant= out."
+                "omit variant=."
             )
         return from_torchvision(weights, arrays, prefixes, name, stated, known)
     if prefixes := _prefixes(arrays, r"((?:|.*\.)AlexNet_\d+\.)Conv_0\.kernel"):
@@ -45,7 +45,7 @@ def convert(
     if prefixes or weights.layers:
         if stated.weights and not any(prefixes):
             raise UserError(
-                f"weights={stated.weights}, but {name} holds one network; leave weights= out."
+                f"weights={stated.weights}, but {name} holds one network; omit weights=."
             )
         notes: list[str] = []
         if any(prefixes):

@@ -99,7 +99,7 @@ def choose(
     if not chosen:
         raise UserError(
             f"weights={wanted}, but {name} holds {', '.join(names.values())}; name one of these, "
-            "or leave weights= out."
+            "or omit weights=."
         )
     if len(chosen) > 1:
         raise UserError(

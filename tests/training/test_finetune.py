@@ -1219,6 +1219,6 @@ def test_the_arithmetic_of_ones_own_network_is_its_own(pictures, tmp_path):
     how = {"class_names": ["a", "b"], "preprocessing": pixels, "format": "keras"}
     source = alexnet_tf.export(model, tmp_path / "out", **how) / "model.keras"
     flags = f"--pretrained={source}", "--dataset=folder", f"--data_dir={pictures}"
-    with pytest.raises(UserError, match="precision=mixed_bfloat16 is for the variants; .*leave it"):
+    with pytest.raises(UserError, match="precision=mixed_bfloat16 is for the variants; .*omit it"):
         call(finetune, *flags, f"--model_dir={tmp_path}/tuned", "--precision=mixed_bfloat16")
     assert not (tmp_path / "tuned").exists()

@@ -103,7 +103,7 @@ def test_what_is_no_alexnet_is_told_whole(network):
     ):
         conversion.convert(Weights(".pth", {"layer1.weight": 0, "b.layer1.weight": 0}), "x")
     description = described(weights_files.caffe_layers(pool_first=True))
-    with pytest.raises(UserError, match="order of caffenet; leave variant= out"):
+    with pytest.raises(UserError, match="order of caffenet; omit variant="):
         conversion.convert(
             weights(source_of(network, "caffe"), description=description),
             "x",

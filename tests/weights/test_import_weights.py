@@ -318,7 +318,7 @@ def test_labels_of_a_network_are_not_its_own_in_another_order(tmp_path, arrays):
 
     assert write(own) == tuple(own)
     assert write([own[1], own[0], "another"]) == (own[1], own[0], "another")
-    with pytest.raises(UserError, match=f"output 1 is '{own[1]}' there, not '{own[2]}'; leave --l"):
+    with pytest.raises(UserError, match=f"output 1 is '{own[1]}' there, not '{own[2]}'; omit --l"):
         write([own[0], own[2], own[1]])
 
 

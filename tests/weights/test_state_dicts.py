@@ -175,5 +175,5 @@ def test_of_several_networks_of_caffes_layers_one_is_named():
     found = convert_nested(nested("", "ema."))
     assert len(found.arrays["fc8/bias"]) == 20
     assert "the file itself is used, not ema; weights={model,ema,NAME}" in found.notes[0]
-    with pytest.raises(UserError, match="weights=ema, but x holds one network; leave weights= out"):
+    with pytest.raises(UserError, match="weights=ema, but x holds one network; omit weights="):
         convert_nested(nested(""), weights="ema")

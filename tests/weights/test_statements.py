@@ -30,7 +30,7 @@ def test_what_no_file_says_can_be_stated():
         UserError, match="resize=223: x reads 224 x 224 pixels; give a number from 224 to"
     ):
         convert_torch(torchvision(), resize=223)
-    with pytest.raises(UserError, match="leave variant= out"):
+    with pytest.raises(UserError, match="omit variant="):
         convert_torch(torchvision(), variant="caffe")
 
 

@@ -43,9 +43,7 @@ def figures():
     """Milliseconds of one picture, load time and memory of each file and thread count, as text."""
     check_python("witness_python", _WITNESS_PYTHON.value)
     if _SAVED_MODEL.value and not _WITNESS_PYTHON.value:
-        raise UserError(
-            f"--saved_model={_SAVED_MODEL.value} is for --witness_python; leave it out."
-        )
+        raise UserError(f"--saved_model={_SAVED_MODEL.value} is for --witness_python; omit it.")
     first, *others = (artifacts.Tflite(content, path) for path, content in read_files().items())
     for other in others:
         here, there = (
