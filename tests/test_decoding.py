@@ -401,7 +401,7 @@ def test_damaged_orientations_leave_a_picture_as_it_is(rng):
 
 
 def test_sound_pngs_among_jpegs_make_no_noise(capfd):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="no JPEG"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not a JPEG"):
         preprocessing.random_crop_of_jpeg(KINDS["PNG, RGB"], PIXELS, tf.constant([1, 2], tf.int64))
     decoding.decode(KINDS["PNG, RGB"])
     records = tf.data.Dataset.from_tensor_slices([KINDS["PNG, RGB"], KINDS["JPEG"]])

@@ -198,7 +198,9 @@ def test_a_least_probability_beyond_eight_bits_is_no_fault_of_the_picture(classi
         file.write(colour_content(quantized=True))
     asked = "--model=eight.tflite", "--min_probability=0.999"
     for pictures in ["red.png"], ["folder"]:
-        with pytest.raises(UserError, match="^min_probability=0.999: eight.tflite tells no prob"):
+        with pytest.raises(
+            UserError, match="^min_probability=0.999: the 8-bit output of eight.tflite reaches"
+        ):
             classify(*asked, *pictures)
 
 

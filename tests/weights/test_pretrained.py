@@ -787,7 +787,7 @@ def test_a_name_stands_for_what_the_cache_has(run, part, picture_folder, tmp_pat
     (tmp_path / "cache" / f"trunk-{row.digest[:8]}.npz").write_bytes(part.read_bytes())
     run(*tune, cwd=tmp_path)
     assert (
-        "one_weird_trick_pool5 of imagenet: fc8 fitted" in run.notes
+        "one_weird_trick_pool5 from imagenet: fc8 fitted" in run.notes
         and not (tmp_path / "model").exists()
     )
 
