@@ -47,8 +47,11 @@ def named_builder(
 
     if name == "shapes":
         import alexnet_tf.data.shapes  # noqa: F401  registers the builder
-    # its files are to be found again from any other folder
-    data_dir = data_dir if data_dir is None else os.path.abspath(data_dir)
+    if data_dir is not None:
+        path = pathlib.Path(os.path.abspath(data_dir))  # to be found again from any other folder
+        own = path.name == re.split("[:/]", name)[0] and any(path.glob("*/*.*.*/dataset_info.json"))
+        # below the folder of its configurations TFDS would prepare it once more
+        data_dir = path.parent if own else path
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except ImportError as error:  # those of other catalogues, as huggingface:beans
@@ -256,8 +259,7 @@ def dataset_to_train_on(
             notes.append(also_in(both, split.examples, split.name, train.name))
     if evaluation and test and (both := np.isin(test.known(), evaluation.known()).sum()):
         notes.append(also_in(both, test.examples, test.name, evaluation.name))
-    used = [train, *judging]
-    notes += _missing(builder, roles.values()) + _unused(name, builder, roles.values(), used)
+    notes += _missing(builder, roles.values()) + _unused(name, builder, roles.values())
     return Dataset(
         name,
         _class_names(builder),
@@ -334,6 +336,12 @@ def dataset_to_evaluate(
                 f"{name} has no validation or test split: its last {split.examples} pictures were"
                 " not trained on and are evaluated."
             )
+        elif len(seen.trained):
+            notes.append(
+                f"{name} has no validation or test split: all {split.examples} pictures of"
+                f" {split.name} in {builder.info.full_name} are evaluated; none is known to have"
+                " been trained on, but pictures of another version cannot be recognised."
+            )
     else:
         raise UserError(
             f"dataset={name} has no split to evaluate on, only {', '.join(builder.info.splits)};"
@@ -366,23 +374,16 @@ def _missing(builder: "DatasetBuilder", splits: Collection[str]) -> list[str]:
     ]
 
 
-def _unused(
-    name: str, builder: "DatasetBuilder", specs: Iterable[str], splits: Iterable[Split]
-) -> list[str]:
-    """A line on the splits, and parts of splits, that are in none of `splits`, if there are any;
-    `specs` say what those are.
-    """
-    parts = [part for spec in specs for part in spec.split("+")]
-    used = {part.split("[")[0] for part in parts}
+def _unused(name: str, builder: "DatasetBuilder", specs: Iterable[str]) -> list[str]:
+    """A line on the splits, and parts of splits, that are in none of `specs`, if there are any."""
+    used = np.concatenate([_places(builder, spec) for spec in specs])
     others = []
     for split, info in builder.info.splits.items():
-        if split not in used and info.num_examples:
-            others.append(f"{split} ({info.num_examples} pictures)")
-        elif split in used and split not in parts:
-            whole = _split(builder, split).known()
-            known = np.concatenate([one.known() for one in splits])
-            if left := int((~np.isin(whole, known)).sum()):
-                others.append(f"{left} of the {len(whole)} pictures of {split}")
+        left = int((~np.isin(_places(builder, split), used)).sum())
+        if left == info.num_examples > 0:
+            others.append(f"{split} ({left} pictures)")
+        elif left:
+            others.append(f"{left} of the {info.num_examples} pictures of {split}")
     return [f"{name}: not used: {', '.join(others)}."] if others else []
 
 
@@ -408,8 +409,8 @@ def _roles(name: str, builder: "DatasetBuilder", names: SplitNames) -> dict[str,
             examples = builder.info.splits[split].num_examples
         except (KeyError, ValueError, AssertionError, NotImplementedError):
             examples = 0
-        if not examples or not _is_labelled(builder, split):
-            why = "holds no pictures with labels" if examples else "is not one of its splits"
+        if examples <= 0 or not _is_labelled(builder, split):
+            why = "holds no pictures with labels" if examples > 0 else "is not one of its splits"
             raise UserError(
                 f"{role}_split={split} {why}; dataset={name} has {', '.join(builder.info.splits)}."
             )

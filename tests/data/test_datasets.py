@@ -289,6 +289,9 @@ def test_another_configuration_or_version_than_the_one_named_is_refused(tmp_path
         for place, examples in ((kept, 45), (of_a, 4)):
             assert datasets.open_dataset(name, place).train.examples == examples
     assert datasets.open_dataset("folder", kept).train.examples == 45
+    # the folder of all its configurations
+    assert datasets.open_dataset("tiny_kinds/a", a.parent).train.examples == 45
+    assert not (a.parent / "tiny_kinds").exists()
     # of what has no configuration
     datasets.open_dataset("tiny_pictures", tmp_path)
     with pytest.raises(UserError, match="holds tiny_pictures/1.0.0, not tiny_pictures/c; pass dat"):

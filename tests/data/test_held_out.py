@@ -300,6 +300,14 @@ def test_tfds_is_known_by_place_and_its_tail_is_never_trained_on(tmp_path):
     )
     whole = datasets.open_evaluation("tiny_pictures", tmp_path, ("even", "odd"), [record.Record()])
     assert whole.evaluation.examples == 50 and whole.notes == ()
+    # as one of another version has, which has seen the same pictures at other places
+    strange = record.Record(known.trained + np.uint64(1000))
+    told = datasets.open_evaluation("tiny_pictures", tmp_path, ("even", "odd"), [strange]).notes
+    assert told == (
+        "tiny_pictures has no validation or test split: all 50 pictures of train in"
+        " tiny_pictures/1.0.0 are evaluated; none is known to have been trained on, but"
+        " pictures of another version cannot be recognised.",
+    )
     images = [
         {int(tf.io.decode_jpeg(one["image"])[0, 0, 0]) for one in split.read(None)}
         for split in (dataset.evaluation, again.evaluation, whole.evaluation)

@@ -726,6 +726,8 @@ def test_splits_of_tfds_are_named_sliced_and_refused_where_they_have_no_labels_o
             r"30 of the pictures of train\[40%:\] are also in train",
         ),
         (SplitNames(train="all[:50%]"), "is not one of its splits"),
+        # of which TFDS says that it holds -5 pictures
+        (SplitNames(train="train[10:5]"), r"train_split=train\[10:5\] is not one of its splits"),
     ):
         with pytest.raises(UserError, match=message):
             datasets.open_dataset("tiny_splits", tmp_path, names=names)
@@ -744,6 +746,17 @@ class TinyJudges(TinyPictures):
 
     def _some(self):
         return itertools.islice(self._generate_examples(), 15)
+
+
+def test_what_is_in_no_split_that_is_used_is_told_of_the_whole_by_another_name_too(tmp_path):
+    for names, unused in (
+        (SplitNames(train="all"), []),
+        (SplitNames(train="train[:40]+test"), ["10 of the 50 pictures of train"]),
+        (SplitNames(train="train[:9]", test="train[9:]"), ["test (15 pictures)"]),
+    ):
+        notes = datasets.open_dataset("tiny_judges", tmp_path, names=names).notes
+        told = [note for note in notes if "not used" in note]
+        assert told == [f"tiny_judges: not used: {part}." for part in unused]
 
 
 def chosen_and_reported(place, **names):
