@@ -101,7 +101,7 @@ def jpeg_in_parts(
     picture = tf.convert_to_tensor(picture)
     with _after(
         (
-            tf.io.is_jpeg(picture) & (tf.strings.substr(picture, -2, 2) == b"\xff\xd9"),
+            tf.io.is_jpeg(picture) & tf.equal(tf.strings.substr(picture, -2, 2), b"\xff\xd9"),
             "not a JPEG that ends as one",
         )
     ):
@@ -360,7 +360,7 @@ def _of_few_texts(picture: tf.Tensor) -> tf.Tensor:
     others, _ = _split([picture], b"iTXt")
     # of each a keyword, a zero, and whether it is compressed
     parts, places = _split(tf.strings.substr(others[1:], 0, 81), b"\0", 1)
-    compressed = tf.strings.substr(parts[places == 1], 0, 1) == b"\1"
+    compressed = tf.equal(tf.strings.substr(parts[places == 1], 0, 1), b"\1")
     count = tf.size(texts) - 1 + tf.math.count_nonzero(compressed, dtype=tf.int32)
     with _after((count <= MAX_TEXTS, TOO_MANY_TEXTS)):
         return tf.identity(picture)
@@ -519,7 +519,7 @@ def _decode_png(picture: tf.Tensor) -> tf.Tensor:
 def _decode_webp(picture: tf.Tensor) -> tf.Tensor:
     data, length = _bytes(picture), _length(picture)
     is_extended, is_lossless = (
-        tf.strings.substr(picture, 12, 4) == name for name in (b"VP8X", b"VP8L")
+        tf.equal(tf.strings.substr(picture, 12, 4), name) for name in (b"VP8X", b"VP8L")
     )
     packed, exif = _number(data, 21, 4), int.from_bytes(b"EXIF", "little")
     size = tf.where(

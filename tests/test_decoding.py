@@ -3,7 +3,11 @@ refused by its name.
 """
 
 import io
+import os
+import pathlib
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import picture_kinds
@@ -73,6 +77,22 @@ def test_the_crop_alone_has_the_bits_of_the_whole_however_colours_are_sampled(ac
                 )
                 np.testing.assert_array_equal(crop, whole, f"{resize} {seed}")
     assert sorted(set(refused)) == ([8, 16, 32] if across * down == 8 else [])
+
+
+@pytest.mark.long
+def test_operators_that_a_user_has_made_those_of_numpy_read_the_same_pixels():
+    code = """import tensorflow as tf
+tf.experimental.numpy.experimental_enable_numpy_behavior()  # for the whole of a process
+import test_decoding
+for form in ("JPEG", "PNG", "GIF", "BMP", "WebP"):
+    test_decoding.test_every_kind_is_what_pillow_makes_of_it(form)
+test_decoding.test_the_crop_alone_of_a_turned_jpeg_has_the_bits_of_the_whole()"""
+    paths = [str(pathlib.Path(__file__).parent), *filter(None, sys.path)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.long
