@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -291,7 +290,7 @@ def _of_variant(
     classes = len(dataset.class_names)
     # Before the weights, which the chief gives to all.
     devices.check_agreement(strategy, variant=variant, image_size=image_size, classes=classes)
-    with _seeded(seed), devices.waiting(strategy), strategy.scope():
+    with surgery.drawing_apart(seed), devices.waiting(strategy), strategy.scope():
         return build_model(variant, classes, image_size, dropout_rate, initial_stddev(variant))
 
 
@@ -329,7 +328,7 @@ def _of_user(
     for wrong in (surgery.scaled_twice, surgery.taken_for_levels):
         if line := wrong(model, pixels):
             note(line)
-    with _seeded(plan.seed), strategy.scope():
+    with surgery.drawing_apart(plan.seed), strategy.scope():
         network = surgery.as_it_is(surgery.unpacked(model))
         bare = networks.bare(network)
     # Earlier versions took it for a model of its user's own, as which it goes on.
@@ -378,19 +377,6 @@ def _remembered(
 def _stored_pixels(settings: dict | None) -> Preprocessing | None:
     """Those of the `settings` of a training that has begun."""
     return Preprocessing(**settings["preprocessing"]) if settings else None
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """For what builds a network: its layers and initializers draw their seeds from Python's
-    generator alone, which is afterwards as its user had it.
-    """
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
 
 
 def _check_beside(taken: str, **given: bool) -> None:

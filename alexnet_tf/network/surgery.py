@@ -1,10 +1,12 @@
 """Parts of a network: the trunk below its projection, the projection, and what of it is trained."""
 
+import contextlib
 import copy
 import hashlib
 import inspect
 import json
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -23,6 +25,7 @@ from alexnet_tf.network.model import (
 )
 from alexnet_tf.pixels import Preprocessing
 
+_DRAWING = threading.RLock()  # of the generator that all threads share
 _ONE = 0.01  # how far probabilities in half precision may add up to something else than 1
 # What the description of a layer holds beside what it computes.
 _NOT_COMPUTED = {"name", "dtype", "seed", "module", "registered_name"}
@@ -430,12 +433,24 @@ def without_weights(build: Callable[[], keras.Model]) -> keras.Model:
     """What `build` makes, as a description: it has no weights and draws nothing, so that it costs
     little and other models start as they would without it.
     """
-    state = random.getstate()
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            return build()
-    finally:
-        random.setstate(state)
+    with drawing_apart(), keras.StatelessScope(initialize_variables=False):
+        return build()
+
+
+@contextlib.contextmanager
+def drawing_apart(seed: int | None = None) -> Iterator[None]:
+    """For what builds a network: layers and initializers draw their seeds from Python's generator
+    alone. It begins with `seed`, where there is one, serves one thread at a time, and is afterwards
+    as its user had it.
+    """
+    with _DRAWING:
+        state = random.getstate()
+        if seed is not None:
+            random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)
 
 
 def computes_as(model: keras.Model, other: keras.Model) -> bool:

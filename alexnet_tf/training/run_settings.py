@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import pathlib
-import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -127,13 +126,11 @@ def _check_opens_alike(model: keras.Model, config: dict, pixels: Preprocessing) 
     """Raises ValueError if Keras would open `model` from `config` and a checkpoint's weights as one
     that answers differently.
     """
-    state = random.getstate()
     try:  # of a copy, for Keras takes entries out of what it reads
-        opened = keras.saving.deserialize_keras_object(copy.deepcopy(config))
+        with surgery.drawing_apart():
+            opened = keras.saving.deserialize_keras_object(copy.deepcopy(config))
     except (TypeError, ValueError, KeyError, AttributeError):  # whoever opens it is told so
         return
-    finally:
-        random.setstate(state)  # other models start as they would without it
     if name := surgery.other_function(model, opened):
         raise ValueError(
             f"Keras would load the model with another function than the {name}, such as its own "

@@ -1,5 +1,6 @@
 """Whether a model is the variant that it once was."""
 
+import concurrent.futures
 import random
 
 import keras
@@ -42,6 +43,18 @@ def test_a_changed_setting_makes_another_network(changed):
     model = AlexNet("half", classes=3, input_shape=(67, 67, 3), classifier_activation=None)
     changed(model)
     assert surgery.as_built(model) is None
+
+
+def test_what_builds_a_network_draws_by_its_seed_whatever_other_threads_build():
+    state, numbers = random.getstate(), random.Random(5)
+    with surgery.drawing_apart(5), concurrent.futures.ThreadPoolExecutor(1) as another:
+        one = random.random()
+        with surgery.drawing_apart(7):
+            assert random.random() == random.Random(7).random()
+        may_draw = another.submit(surgery._DRAWING.acquire, blocking=False)
+        assert not may_draw.result()
+        assert [one, random.random()] == [numbers.random(), numbers.random()]
+    assert random.getstate() == state
 
 
 def test_a_variant_is_known_until_it_is_changed():
