@@ -2,6 +2,7 @@
 nothing else is taken for it.
 """
 
+import concurrent.futures
 import functools
 import random
 import re
@@ -13,6 +14,7 @@ import tensorflow as tf
 from keras import losses
 
 from alexnet_tf.errors import UserError
+from alexnet_tf.network import surgery
 from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import objective
 from alexnet_tf.training.objective import Objective
@@ -157,6 +159,20 @@ def by_python(function, *of, kind=tf.float32):
 
 
 GENERATOR = np.random.default_rng(0)
+
+
+def test_what_another_thread_draws_meanwhile_is_not_taken_for_a_functions_own():
+    may_draw = []
+
+    def augment(images, targets, seed):
+        may_draw.append(another.submit(surgery._DRAWING.acquire, blocking=False).result())
+        if may_draw[-1]:
+            another.submit(surgery._DRAWING.release).result()
+        return images * 1.0, targets
+
+    with concurrent.futures.ThreadPoolExecutor(1) as another:
+        check(augment=augment)
+    assert False in may_draw
 
 
 @pytest.mark.parametrize(
