@@ -1151,7 +1151,7 @@ def test_a_model_of_ones_own_in_half_precision_is_judged_in_float32(tmp_path):
     judge = objective.Objective(class_weights=[1.0, 2.0, 1.0]).judge(CLASS_NAMES)
     for judged, of in ((judge, tf.one_hot(labels, 3)), (objective.judge_labels, labels)):
         np.testing.assert_array_equal(judged(of, halves)[0], judged(of, logits)[0])
-    with pytest.raises(UserError, match="precision=mixed_bfloat16 is for the variants; .* leave"):
+    with pytest.raises(UserError, match="precision=mixed_bfloat16 is for the variants; .* omit"):
         networks.check_precision(alexnet_tf.load(tmp_path / "model"), "mixed_bfloat16")
 
 
