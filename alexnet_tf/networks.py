@@ -582,7 +582,7 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
                 f"preprocessing= makes images of {side} x {side} x {channels}, but the model "
                 f"reads the shape {shape}; give it the model's."
             )
-        if reads_integers(model) and (any(given.mean) or given.std != 1):
+        if reads_integers(model) and given.changes_levels:
             raise UserError(
                 f"preprocessing= subtracts {given.mean} and divides by {given.std:g}, but the "
                 f"model reads whole numbers ({model.inputs[0].dtype}), to which that would be "
@@ -596,7 +596,7 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
                 "pass an alexnet_tf.Preprocessing."
             )
         return given
-    if given and (any(given.mean) or given.std != 1):
+    if given and given.changes_levels:
         todo = "omit preprocessing="
         if own.variant not in VARIANTS:
             todo = f"pass mean={(0.0,) * given.channels} and std=1.0"

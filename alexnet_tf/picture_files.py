@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from alexnet_tf import console, disk
 from alexnet_tf.errors import UserError, check_kind
@@ -290,10 +290,7 @@ def pictures_below(
         found, others = walk(path)
     except OSError as error:
         raise UserError(f"{shown(error.filename)} cannot be read ({error.strerror}).") from None
-    unused = Unused(path)
-    for file in others:
-        unused.add(file)
-    there = unused.describe()
+    there = describe_unused(path, others)
     if not found:
         raise UserError(
             f"No picture ({', '.join(SUFFIXES)}) in {path}."
@@ -302,6 +299,14 @@ def pictures_below(
     if there:
         note(f"{path}: not used: {there}.")
     return found
+
+
+def describe_unused(folder: str | os.PathLike, files: Iterable[bytes]) -> str:
+    """What the `files` of `folder` are that are not used; empty if there are none."""
+    unused = Unused(folder)
+    for file in files:
+        unused.add(file)
+    return unused.describe()
 
 
 def braced(text: str | bytes | os.PathLike) -> str:

@@ -66,6 +66,11 @@ class Preprocessing:
                 tuple(tuple(float(level) for level in row) for row in self.colour_pca),
             )
 
+    @property
+    def changes_levels(self) -> bool:
+        """Whether the network gets other numbers than the levels of 0..255 themselves."""
+        return any(self.mean) or self.std != 1
+
 
 def default_resize(row: dict, image_size: int) -> int:
     """The `resize` that belongs to `image_size` for a row of model.VARIANTS: the variant's own, or

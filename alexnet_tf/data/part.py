@@ -195,10 +195,9 @@ def _check_several(layout: Layout, folder: pathlib.Path, classes: list[pathlib.P
 
 def _but_others(layout: Layout, folder: pathlib.Path) -> str:
     """What there is in `folder` instead of pictures, for the end of a sentence."""
-    of_it = picture_files.Unused(folder)
-    for file in picture_files.walk(folder, layout.suffixes)[1]:
-        of_it.add(file)
-    return f", but {there}" if (there := of_it.describe()) else ""
+    others = picture_files.walk(folder, layout.suffixes)[1]
+    there = picture_files.describe_unused(folder, others)
+    return f", but {there}" if there else ""
 
 
 def _note_astray(

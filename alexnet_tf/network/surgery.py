@@ -315,7 +315,7 @@ def scaled_twice(model: keras.Model, pixels: Preprocessing) -> str | None:
     first = _first_scaling(model)
     if first is None:
         return None
-    own, scaled = pixels_of(model), any(pixels.mean) or pixels.std != 1
+    own, scaled = pixels_of(model), pixels.changes_levels
     if own and not scaled:
         return (
             f"the model scales its pixels by {first.name} before {own.name}, which reads levels of "
@@ -334,7 +334,7 @@ def taken_for_levels(model: keras.Model, pixels: Preprocessing) -> str | None:
     """A line if `pixels` scales what a layer that distorts images takes for levels of 0..255, as
     Keras's layers do unless told another range: it clips to these, and changes them as much.
     """
-    if not any(pixels.mean) and pixels.std == 1:
+    if not pixels.changes_levels:
         return None
     for one in _on_pixels(model):
         if tuple(getattr(one, "value_range", ())) == (0, 255):
