@@ -1,6 +1,7 @@
 """What is raised for a mistake: of a user at a command, and of a client of a server."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -60,3 +61,9 @@ class ServingError(Exception):
             message = f"{message[:300]} ... {message[-175:]}"
         super().__init__(message)
         self.code, self.message = code, message
+
+
+def first_few(names: Iterable[str], count: int = 3) -> str:
+    """The first `count` of `names`, and whether there are more."""
+    all_names = list(names)
+    return ", ".join(all_names[:count]) + ", ..." * (len(all_names) > count)

@@ -30,7 +30,7 @@ from alexnet_tf import bounds, console, disk, picture_files, preprocessing
 from alexnet_tf.classifiers import LEAST_FLOAT, Classifier, best_classes, check_probability
 from alexnet_tf.data import pictures, record
 from alexnet_tf.edge import tflite
-from alexnet_tf.errors import UserError, check_kind
+from alexnet_tf.errors import UserError, check_kind, first_few
 from alexnet_tf.exports import artifacts, files, onnx
 from alexnet_tf.manifest import DEFAULT_SIGNATURE, IMAGES
 from alexnet_tf.network import surgery
@@ -240,7 +240,7 @@ def _networks_in(folder: pathlib.Path) -> str:
         or path.is_dir()
         and (checkpoints.holds_model(path) or artifacts.newest_version(path))
     ]
-    return ", ".join(found[:3] + ["..."] * (len(found) > 3))
+    return first_few(found)
 
 
 def with_min_probability(network: Network, min_probability: float) -> Network:

@@ -3,13 +3,13 @@
 import os
 import pathlib
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from alexnet_tf import picture_files
 from alexnet_tf.bounds import is_one_line, plain
 from alexnet_tf.data import imagenet
 from alexnet_tf.data.names import role_of
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, first_few
 
 # How sets for segmentation and detection call the folders of their pictures and of what is in them.
 _OF_IMAGES = {"image", "images", "img", "imgs", "jpegimages", "original", "originals"}
@@ -32,12 +32,6 @@ def subfolders(folder: pathlib.Path) -> list[pathlib.Path]:
 def is_folder(entry: os.DirEntry) -> bool:
     """Whether it is one, or a link to one; entry.is_dir() is an error for a link to itself."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def first_few(names: Iterable[str], count: int = 3) -> str:
-    """The first `count` of `names`, and whether there are more."""
-    all_names = list(names)
-    return ", ".join(all_names[:count]) + ", ..." * (len(all_names) > count)
 
 
 def place_finder(class_names: Sequence[str]) -> Callable[[str], int | None]:

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from alexnet_tf import picture_files
 from alexnet_tf.bounds import plain
-from alexnet_tf.data.class_folders import first_few, is_folder, subfolders
+from alexnet_tf.data.class_folders import is_folder, subfolders
 from alexnet_tf.data.names import SplitNames, role_of, suggested_role
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, first_few
 
 UNLABELLED = (
     "holds pictures but no class folders; sort the pictures into folders named after their classes"

@@ -14,7 +14,6 @@ from alexnet_tf.bounds import plain
 from alexnet_tf.data import pictures
 from alexnet_tf.data.class_folders import (
     check_names,
-    first_few,
     place_finder,
     places_of,
     subfolders,
@@ -22,7 +21,7 @@ from alexnet_tf.data.class_folders import (
 from alexnet_tf.data.layout import UNLABELLED, Layout
 from alexnet_tf.data.names import HELD_OUT_SPLIT, split_place
 from alexnet_tf.data.splits import Split, split_of_files
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, first_few
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from alexnet_tf import console, picture_files
 from alexnet_tf.classifiers import TOP
 from alexnet_tf.data import splits
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, first_few
 from alexnet_tf.figures.seen import Seen
 
 # As many as the paper's Figure 4 shows.
@@ -69,7 +69,7 @@ def draw_confusions(seen: Seen, note: Callable[[str], None] = console.note) -> F
     if not len(known):
         raise UserError(
             "No picture is in a folder that is named after one of the network's classes"
-            f" ({', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}); pass folders"
+            f" ({first_few(class_names, 5)}); pass folders"
             " that are."
         )
     unknown = np.flatnonzero(seen.labels < 0)

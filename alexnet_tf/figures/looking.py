@@ -13,7 +13,7 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from PIL import Image
 
 from alexnet_tf import bounds, console
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, first_few
 from alexnet_tf.figures import saliency
 from alexnet_tf.figures.answers import chart, show
 from alexnet_tf.figures.seen import Pictures, Seen
@@ -88,8 +88,7 @@ def _over_pictures(
         asked = next((one for one in names if bounds.plain(one) == bounds.plain(class_name)), None)
     if class_name is not None and asked is None:
         raise UserError(
-            f"class_name={class_name}: the network has no such class; it has"
-            f" {', '.join(names[:5])}{', ...' * (len(names) > 5)}."
+            f"class_name={class_name}: the network has no such class; it has {first_few(names, 5)}."
         )
     columns, rows = min(4, len(numbers)), -(-len(numbers) // 4)
     figure = Figure(figsize=(2.6 * columns, 5.6 * rows + 0.3), layout="constrained")

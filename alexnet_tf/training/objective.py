@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from alexnet_tf import bounds
 from alexnet_tf.data.splits import converted
-from alexnet_tf.errors import UserError, one_line
+from alexnet_tf.errors import UserError, first_few, one_line
 from alexnet_tf.network import surgery
 from alexnet_tf.pixels import Preprocessing
 
@@ -103,7 +103,7 @@ class Objective:
             if strange := by_name.keys() - set(class_names):
                 raise UserError(
                     f"class_weights={given}: there is no class {min(strange, key=str)!r}; there are"
-                    f" {', '.join(map(repr, class_names[:10]))}{', ...' * (len(class_names) > 10)}."
+                    f" {first_few(map(repr, class_names), 10)}."
                 )
             if len(by_name) < len(given):
                 raise UserError(f"class_weights={given} has two numbers for one class; pass one.")

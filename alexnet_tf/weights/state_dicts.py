@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, first_few
 from alexnet_tf.weights.contents import CLASS_NAMES, Weights
 from alexnet_tf.weights.layouts import Arrays
 
@@ -220,7 +220,7 @@ def told_passed_over(
     names = [top[:40] for top in tops] + [key[:80] for key in inner]
     if not names:
         return []
-    some = ", ".join(names[:20] + ["..."] * (len(names) > 20))
+    some = first_few(names, 20)
     return [f"{name}: skipped, as not part of the network: {some}."]
 
 
