@@ -95,6 +95,19 @@ def weights(layers, names="{layer}.{number}", form=".caffemodel", description=()
     )
 
 
+# Kernels of each layer as Caffe stores them.
+CAFFE_SHAPES = {
+    "conv1": (96, 3, 11, 11),
+    "conv2": (256, 48, 5, 5),
+    "conv3": (384, 256, 3, 3),
+    "conv4": (384, 192, 3, 3),
+    "conv5": (256, 192, 3, 3),
+    "fc6": (4096, 9216),
+    "fc7": (4096, 4096),
+    "fc8": (1000, 4096),
+}
+
+
 def light(*shape):
     """Float32 numbers that are not all the same and take no memory."""
     return np.broadcast_to(
@@ -132,16 +145,9 @@ def convert_torch(arrays, entries=(), unreadable=(), **stated):
 
 
 def caffe_arrays(last="fc8", classes=3):
-    shapes = {
-        "conv1": (96, 3, 11, 11),
-        "conv2": (256, 48, 5, 5),
-        "conv3": (384, 256, 3, 3),
-        "conv4": (384, 192, 3, 3),
-        "conv5": (256, 192, 3, 3),
-        "fc6": (4096, 9216),
-        "fc7": (4096, 4096),
-        last: (classes, 4096),
-    }
+    shapes = dict(CAFFE_SHAPES)
+    del shapes["fc8"]
+    shapes[last] = classes, 4096
     return {
         f"{layer}.{number}": light(*shape[:1] if number else shape)
         for layer, shape in shapes.items()

@@ -13,20 +13,11 @@ import journeys
 import numpy as np
 import pytest
 import weights_files
+from networks_of_others import CAFFE_SHAPES
 
 from alexnet_tf.data import shapes
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-_CAFFE = {
-    "conv1": (96, 3, 11, 11),
-    "conv2": (256, 48, 5, 5),
-    "conv3": (384, 256, 3, 3),
-    "conv4": (384, 192, 3, 3),
-    "conv5": (256, 192, 3, 3),
-    "fc6": (4096, 9216),
-    "fc7": (4096, 4096),
-    "fc8": (1000, 4096),
-}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +47,7 @@ def world(run, tmp_path_factory):
             rng.normal(0, 1.4 / np.prod(shape[1:]) ** 0.5, shape).astype(np.float32),
             rng.normal(0, 0.2, shape[0]).astype(np.float32),
         ]
-        for name, shape in _CAFFE.items()
+        for name, shape in CAFFE_SHAPES.items()
     }
     (world / "bvlc_alexnet.caffemodel").write_bytes(
         weights_files.caffemodel(weights_files.caffe_layers(), weights)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import weights_files
+from networks_of_others import CAFFE_SHAPES
 
 from alexnet_tf import preprocessing
 from alexnet_tf.preprocessing import Preprocessing
@@ -124,26 +125,16 @@ for layer, pair in layers.items():
 
 def random_caffe_weights(rng):
     """Kernels and biases in Caffe's layout, for input of some tens."""
-    shapes = {
-        "conv1": (96, 3, 11, 11),
-        "conv2": (256, 48, 5, 5),
-        "conv3": (384, 256, 3, 3),
-        "conv4": (384, 192, 3, 3),
-        "conv5": (256, 192, 3, 3),
-        "fc6": (4096, 9216),
-        "fc7": (4096, 4096),
-        "fc8": (1000, 4096),
-    }
     scales = {
         layer: (0.5 if layer == "conv1" else 1.4) / math.prod(shape[1:]) ** 0.5
-        for layer, shape in shapes.items()
+        for layer, shape in CAFFE_SHAPES.items()
     }
     return {
         layer: [
             rng.standard_normal(shape, np.float32) * scales[layer],
             rng.standard_normal(shape[0], np.float32),
         ]
-        for layer, shape in shapes.items()
+        for layer, shape in CAFFE_SHAPES.items()
     }
 
 
