@@ -131,7 +131,8 @@ def training_batches(
     if services:
         rows = context.get_per_replica_batch_size(batch_size)
         return _from_services(services, split, stubs, one, rows)
-    return _prepared_batches(split, stubs, one, batch_size, context)
+    rewritten = split.rewritten or cut is preprocessing.random_crop_of_jpeg
+    return _prepared_batches(stubs, one, batch_size, context, rewritten)
 
 
 def _decoded(
@@ -167,7 +168,7 @@ def _from_services(
         parts, tf.data.Dataset.range(len(parts)).repeat(), stop_on_empty_dataset=True
     )
     in_order = batches.enumerate().map(functools.partial(checked_order, len(services)))
-    return _as_written(split, in_order.prefetch(tf.data.AUTOTUNE))
+    return _as_written(in_order.prefetch(tf.data.AUTOTUNE), split.rewritten)
 
 
 def _by_service(address: str) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
@@ -266,7 +267,7 @@ def evaluation_batches(
     )
     stubs = stubs.skip(first_step * batch_size)
     stubs = _share(stubs, batch_size, context)
-    return _prepared_batches(split, stubs, prepare, batch_size, context)
+    return _prepared_batches(stubs, prepare, batch_size, context, split.rewritten)
 
 
 def check_reachable(addresses: Iterable[str]) -> None:
@@ -533,27 +534,28 @@ def _guarded(
 
 
 def _prepared_batches(
-    split: Split,
     stubs: tf.data.Dataset,
     prepare: Callable[[Tensors], Tensors],
     batch_size: int,
     context: tf.distribute.InputContext,
+    rewritten: bool,
 ) -> tf.data.Dataset:
     # Deterministic although parallel: the order is part of the result.
     dataset = stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True)
     batches = dataset.batch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
-    return _as_written(split, batches.prefetch(tf.data.AUTOTUNE))
+    return _as_written(batches.prefetch(tf.data.AUTOTUNE), rewritten)
 
 
-def _as_written(split: Split, dataset: tf.data.Dataset) -> tf.data.Dataset:
+def _as_written(dataset: tf.data.Dataset, rewritten: bool) -> tf.data.Dataset:
     """`dataset` without the thread by which tf.data tunes it: it sleeps for up to a minute, and
     whoever lets go of a dataset that has run for some minutes may have to wait for it to wake, with
-    Python's lock. A prefetch tunes itself. Nor is the graph rewritten, which takes a second of the
-    processor at each start, but where that makes batches sooner.
+    Python's lock. A prefetch tunes itself. The graph is rewritten only where that makes batches
+    sooner: records in files, and crops of JPEG files, whose graph is small. That of all formats
+    takes half a second of the processor more at each start, for nothing.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = split.rewritten
+    options.experimental_optimization.apply_default_optimizations = rewritten
     return dataset.with_options(options)
 
 
@@ -596,7 +598,8 @@ def _central_crops(
         crop = preprocessing.decode_central_crop(record["image"], pixels, common)
         return crop, record["label"]
 
-    return _as_written(split, stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True))
+    crops = stubs.map(prepare, num_parallel_calls=_CORES, deterministic=True)
+    return _as_written(crops, split.rewritten)
 
 
 def pixel_moments(image: np.ndarray) -> np.ndarray:
