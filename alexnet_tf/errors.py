@@ -64,6 +64,7 @@ class ServingError(Exception):
 
 
 def first_few(names: Iterable[str], count: int = 3) -> str:
-    """The first `count` of `names`, and whether there are more."""
+    """The first `count` of `names`, and how many more there are."""
     all_names = list(names)
-    return ", ".join(all_names[:count]) + ", ..." * (len(all_names) > count)
+    more = f" and {len(all_names) - count:,} more" * (len(all_names) > count)
+    return ", ".join(all_names[:count]) + more

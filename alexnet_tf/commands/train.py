@@ -163,7 +163,11 @@ def _train(strategy):
         batch_size=batch_size,
         learning_rate=learning_rate,
         xla=_xla(),
-        colour_noise=_colour_noise(),
+        colour_noise=(
+            VARIANTS[_VARIANT.value]["colour_noise"]
+            if _COLOUR_NOISE.value is None
+            else _COLOUR_NOISE.value
+        ),
         data_service=tuple(_DATA_SERVICE.value),
         init=_INIT.value if has_init(_VARIANT.value) else "",
     )
@@ -294,11 +298,3 @@ def _learning_rate(batch_size, num_classes):
     if lars:
         return lars_rate(batch_size)
     return defaults.default_rate(_VARIANT.value, batch_size, num_classes, _DROPOUT_RATE.value)
-
-
-def _colour_noise():
-    return (
-        VARIANTS[_VARIANT.value].get("colour_noise", 0.0)
-        if _COLOUR_NOISE.value is None
-        else _COLOUR_NOISE.value
-    )

@@ -23,9 +23,10 @@ def role_of(name: str) -> str | None:
 
 
 def suggested_role(name: str) -> str | None:
-    """Like role_of, but by a word within `name`: train_set, val2017, seg_test."""
-    words = re.split(r"[^a-z]+", plain(name).casefold())
-    bare = (re.sub(r"(set|data|images|imgs?|pictures|split)$", "", word) for word in words)
+    """Like role_of, but by a word within `name`: train_set, val2017, seg_test, trainA."""
+    words = re.split(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])", plain(name))
+    endings = r"(?i)(set|data|images|imgs?|pictures|split)$"
+    bare = (re.sub(endings, "", word) for word in words)
     return next(filter(None, map(role_of, bare)), None)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from alexnet_tf import picture_files
 from alexnet_tf.data import pictures
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, first_few
 from alexnet_tf.pixels import Preprocessing
 
 Tensors = dict[str, tf.Tensor]  # a record, or a stub of one
@@ -193,8 +193,7 @@ def not_evaluated(class_names: Sequence[str], labels: np.ndarray, name: str) -> 
     missing = [one for label, one in enumerate(class_names) if label not in there]
     if not missing:
         return []
-    more = f" and {len(missing) - 5} more" * (len(missing) > 5)
-    return [f"Not evaluated, for lack of pictures in {name}: {', '.join(missing[:5])}{more}."]
+    return [f"Not evaluated, for lack of pictures in {name}: {first_few(missing, 5)}."]
 
 
 def tell_of_balance(dataset: Dataset, note: Callable[[str], None], weighted: bool = False) -> None:

@@ -10,6 +10,7 @@ import re
 
 from alexnet_tf.bounds import LABELS
 from alexnet_tf.classifiers import NONE, TOP
+from alexnet_tf.errors import first_few
 from alexnet_tf.manifest import Manifest
 from alexnet_tf.settings import OWN
 
@@ -354,9 +355,7 @@ def _metrics(manifest: Manifest) -> list[str]:
     there = {row["class"] for row in metrics["classes"]}
     missing = [_escaped(label) for label in manifest.labels if label not in there]
     if missing:
-        more = f" and {len(missing) - 5:,} more" * (len(missing) > 5)
-        named = f"{', '.join(missing[:5])}{more}"
-        lines += ["", f"No pictures of {named} were evaluated."]
+        lines += ["", f"No pictures of {first_few(missing, 5)} were evaluated."]
     return [*lines, ""]
 
 

@@ -298,7 +298,7 @@ def _noise_of_variant(
     variant: str, preprocessing: Preprocessing, note: Callable[[str], None]
 ) -> float:
     """The colour noise of `variant`, or 0 where `preprocessing` has no colours to draw it from."""
-    noise = VARIANTS[variant].get("colour_noise", Plan.colour_noise)
+    noise = VARIANTS[variant]["colour_noise"]
     if noise and preprocessing.colour_pca is None:
         note(
             f"trained without the colour noise of variant={variant}: preprocessing= has"

@@ -90,6 +90,7 @@ _ONE_WEIRD_TRICK: dict[str, Any] = {
     "resize": 256,
     "channels": 3,
     "std": 57.6,
+    "colour_noise": 0.0,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
@@ -120,6 +121,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "resize": 32,
         "channels": 1,
         "std": 64.0,
+        "colour_noise": 0.0,
     },
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from alexnet_tf.errors import UserError, check_kind, one_line
+from alexnet_tf.errors import UserError, check_kind, first_few, one_line
 from alexnet_tf.training import checkpoints
 from alexnet_tf.training.optimizer import SGD2012
 from alexnet_tf.training.plan import Plan
@@ -203,11 +203,10 @@ def check_fixed(before: Mapping[str, Any], model: keras.Model, optimizer: SGD201
     changed = [name for name in now if now[name] != before[name]]
     if not changed:
         return
-    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     raise UserError(
-        f"callbacks= has one that sets {changed[0]}{more}, but a training reads that only when it "
-        "begins; omit the callback, and train the resulting model again with the change, with "
-        "another model_dir."
+        f"callbacks= has one that sets {first_few(changed, 1)}, but a training reads that only"
+        " when it begins; omit the callback, and train the resulting model again with the change, "
+        "with another model_dir."
     )
 
 

@@ -195,13 +195,12 @@ def told_passed_over(
         )
         (harmless if sound else strange).append(key)
     if strange:
-        listed = ", ".join(
+        listed = first_few(
             f"{key[:80]} {arrays[key].shape if key in arrays else unreadable[key]}"
-            for key in strange[:3]
+            for key in strange
         )
-        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
         raise UserError(
-            f"{name} holds more than an AlexNet: {listed}{more}; no "
+            f"{name} holds more than an AlexNet: {listed}; no "
             "variant uses them. If they are not part of the network, "
             "save its state_dict without them."
         )

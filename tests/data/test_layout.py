@@ -264,6 +264,7 @@ def test_pictures_left_in_a_cloud_are_told_and_deleted_ones_are_no_class(tmp_pat
             "train_split=seg_train/seg_train and test_split=seg_test/seg_test",
         ),
         (flowers("trainset", "val"), "train_split=trainset and validation_split=val"),
+        (flowers("trainA", "testA"), "train_split=trainA and test_split=testA"),
         (flowers("train", "test_images"), "train_split=train and test_split=test_images"),
     ],
 )
