@@ -13,7 +13,6 @@ import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
@@ -46,6 +45,7 @@ from alexnet_tf.training import (
     xla,
 )
 from alexnet_tf.training.best import Best, load_best
+from alexnet_tf.training.clock import Clock
 from alexnet_tf.training.metrics import Log, NoLog, RunningMeans, Stall
 from alexnet_tf.training.objective import Objective, check_crop
 from alexnet_tf.training.optimizer import (
@@ -163,11 +163,11 @@ def _train(
             run.finish_epoch(stop)
         while not run.is_over and not run.is_stopped:
             run.begin_step()
-            with run.waiting, run.watched():
+            with run.clock.waiting, run.watched():
                 batch = next(batches)
             run.train_on(batch)
             bar.update(plan.batch_size)
-            signalled, due = stop.agree(run.saved_s > plan.checkpoint_seconds)
+            signalled, due = stop.agree(run.clock.unsaved_s > plan.checkpoint_seconds)
             if run.is_end_of_epoch or run.state.step % Log.STEPS == 0:
                 bar.set_postfix_str(run.log_steps())
             if run.is_end_of_epoch:
@@ -180,19 +180,6 @@ def _train(
         run.tell_why_it_ended()
         run.end()
     return run.figures()
-
-
-class _Stopwatch:
-    """Seconds that pass in its `with` blocks."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __enter__(self) -> None:
-        self._begin = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self.seconds += time.monotonic() - self._begin
 
 
 class _Run:
@@ -403,11 +390,7 @@ class _Run:
         )
         if state.scheduled:
             self._optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
-        # for pictures; for evaluation and saving
-        self.waiting, self._paused = _Stopwatch(), _Stopwatch()
-        self._began = self._saved = time.monotonic()
-        # seconds of training and of waiting, steps, when last logged
-        self._logged = (0.0, 0.0, self.first_step)
+        self.clock = Clock(self.first_step)
 
     def begin_callbacks(self) -> None:
         if line := self._callbacks.begin(self._model_dir, self.first_step):
@@ -465,15 +448,6 @@ class _Run:
     def is_end_of_epoch(self) -> bool:
         return self.state.step % self._steps_per_epoch == 0
 
-    @property
-    def saved_s(self) -> float:
-        """Seconds since the newest checkpoint."""
-        return time.monotonic() - self._saved
-
-    def _training_seconds(self) -> float:
-        """Since the run began, evaluation and saving left out."""
-        return time.monotonic() - self._began - self._paused.seconds
-
     def begin_step(self) -> None:
         """Sets the rates of the next step.
 
@@ -525,9 +499,7 @@ class _Run:
             self._means.take_recent(),
             float(self._optimizer.learning_rate.numpy()),
         )
-        now = (self._training_seconds(), self.waiting.seconds, self.state.step)
-        seconds, waited, steps_done = (new - old for new, old in zip(now, self._logged))
-        self._logged = now
+        seconds, waited, steps_done = self.clock.lap(self.state.step)
         epoch = self._epoch + 1
         self._log.write(
             {
@@ -554,7 +526,7 @@ class _Run:
         state, plan = self.state, self._plan
         if state.step > self.first_step:
             pictures = (state.step - self.first_step) * plan.batch_size
-            state.train_images_per_s = pictures / self._training_seconds()
+            state.train_images_per_s = pictures / self.clock.training_s
         if not state.to_evaluate:
             state.to_evaluate = True
             self._epoch += 1
@@ -566,7 +538,7 @@ class _Run:
             if signalled:
                 self.leave(signalled)
 
-        with self._paused:
+        with self.clock.paused:
             self._judged = self._callbacks.begin_evaluation()
             evaluated = self._evaluate(leave_if_asked)
             state.to_evaluate = False
@@ -582,7 +554,7 @@ class _Run:
         since they were judged.
         """
         if self._callbacks.digest() != self._judged:
-            with self._paused:
+            with self.clock.paused:
                 evaluated = self._evaluate()
             self.state.figures = self._told(evaluated)
             self._best.judged_again(self.state.step, evaluated)
@@ -652,7 +624,7 @@ class _Run:
 
         The loop waits until its content is copied.
         """
-        with self._paused:
+        with self.clock.paused:
             self._read_steps()
             state = self.state
             state.plateau, state.sums, state.best = (
@@ -679,7 +651,7 @@ class _Run:
                     keep=self._best.step if self._plan.patience else None,
                     last=self._last_weights,
                 )
-        self._saved = time.monotonic()
+        self.clock.has_saved()
 
     def leave(self, signalled: int) -> NoReturn:
         self.saver.wait()
@@ -709,7 +681,7 @@ class _Run:
         self._callbacks.end()
         if self._callbacks.digest() != before:
             self._last_weights = last
-            with self._paused:
+            with self.clock.paused:
                 self.state.figures = self._told(self._evaluate())
             self.save()
 
