@@ -393,8 +393,14 @@ class _Run:
         self.clock = Clock(self.first_step)
 
     def begin_callbacks(self) -> None:
+        """Raises UserError where one of them leaves nothing to train."""
         if line := self._callbacks.begin(self._model_dir, self.first_step):
             self._note(line)
+        if self.is_stopped and not self.first_step:
+            raise UserError(
+                "callbacks= has one that sets stop_training before the first step, so nothing "
+                "would be trained; omit it, or let it do so later."
+            )
 
     def begin_log(self) -> None:
         self._log = (

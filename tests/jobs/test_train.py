@@ -1025,6 +1025,16 @@ def test_no_callback_changes_what_a_step_does_not_look_at_again(tmp_path, change
         train_own(tmp_path / "model", model=model, callbacks=[sets])
 
 
+def test_no_callback_ends_a_training_before_its_first_step(tmp_path):
+    model = own_model()
+    stops = keras.callbacks.LambdaCallback(
+        on_train_begin=lambda logs: setattr(stops.model, "stop_training", True)
+    )
+    with pytest.raises(UserError, match="sets stop_training before the first step, so nothing"):
+        train_own(tmp_path / "model", model=model, callbacks=[stops])
+    assert not (tmp_path / "model/settings.json").exists()
+
+
 @pytest.mark.long
 def test_an_optimizer_that_is_used_again_is_as_one_made_anew(tmp_path):
     model, optimizer = own_model(), alexnet_tf.SGD2012(0.03125)
