@@ -15,7 +15,6 @@ import weights_files
 from networks_of_others import CAFFE_SHAPES
 
 from alexnet_tf import preprocessing
-from alexnet_tf.preprocessing import Preprocessing
 from alexnet_tf.training import checkpoints
 from alexnet_tf.weights import conversion, formats, statements
 from alexnet_tf.weights.caffe import CAFFE_MEAN
@@ -158,8 +157,7 @@ def imported(path, folder, run):
         cwd=folder,
     )
     loaded = checkpoints.load_model(folder / "ours.npz")
-    model, settings = loaded.model, loaded.settings
-    return settings["variant"], model, Preprocessing(**settings["preprocessing"])
+    return loaded.settings.variant, loaded.model, loaded.settings.preprocessing
 
 
 def outputs(model, images, pixels, names):
