@@ -26,6 +26,10 @@ class Unreachable(Exception):
     """Why a file cannot be had from an address, in a few words."""
 
 
+class Refused(Unreachable):
+    """The server has answered, and would answer the same again."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Digest:
     """Of a whole file: sha1 (40 digits), or sha256 or its beginning (any other number of them)."""
@@ -109,7 +113,7 @@ def get(
         raise Unreachable(f"{shown(url)}: {_reason(error)}") from None
     if answer.status_code not in (200, 206, 416):
         answer.close()
-        raise Unreachable(f"{shown(url)}: the server answers {answer.status_code}")
+        raise Refused(f"{shown(url)}: the server answers {answer.status_code}")
     return answer
 
 
@@ -149,10 +153,10 @@ def _download(
             if _go_on(url, part, progress, session, timeout, largest):
                 return
             reason = "the connection broke"
+        except Refused:
+            raise
         except Unreachable as error:
             reason = str(error)
-            if "answers" in reason:
-                raise
         size = part.stat().st_size if part.exists() else 0
         # more than ever: what is begun anew and breaks again at the same place brings nothing
         fruitless, most = (0, size) if size > most else (fruitless + 1, most)
@@ -183,7 +187,7 @@ def _go_on(
         length = answer.headers.get("Content-Length", "")
         total = begin + int(length) if length.isdecimal() and not packed else None
         if total and total > largest:
-            raise Unreachable(f"{shown(url)} has {total:,} bytes, more than {largest:,}")
+            raise Refused(f"{shown(url)} has {total:,} bytes, more than {largest:,}")
         got = begin
         with (
             open(part, "ab" if begin else "wb") as stream,
@@ -193,7 +197,7 @@ def _go_on(
                 for piece in answer.iter_content(_PIECE):
                     got += len(piece)
                     if got > largest:
-                        raise Unreachable(f"{shown(url)}: the server answers without end")
+                        raise Refused(f"{shown(url)}: the server answers without end")
                     stream.write(piece)
                     bar.update(len(piece))
             except requests.RequestException:

@@ -201,10 +201,17 @@ def test_another_file_is_refused_and_not_kept(server, tmp_path, content, size):
     assert not os.listdir(tmp_path)
 
 
-def test_an_endless_file_is_stopped(server, tmp_path):
-    server.files["/file"] = CONTENT, "application/octet-stream"
+def test_a_file_that_is_too_large_is_asked_for_once(server, tmp_path):
+    asked = []
+
+    def sends(handler):
+        asked.append(handler.path)
+        answer(handler, CONTENT)
+
+    server.files["/file"] = sends
     with pytest.raises(Unreachable, match="3,000,000 bytes, more than 1,000"):
         get(server, tmp_path / "file", largest=1000)
+    assert asked == ["/file"]
 
 
 def test_a_slow_server_is_waited_for_and_a_silent_one_is_not(server, tmp_path):
