@@ -106,6 +106,17 @@ CAFFE_SHAPES = {
     "fc7": (4096, 4096),
     "fc8": (1000, 4096),
 }
+# And torchvision, whose network has one tower.
+TORCHVISION_SHAPES = {
+    "features.0": (64, 3, 11, 11),
+    "features.3": (192, 64, 5, 5),
+    "features.6": (384, 192, 3, 3),
+    "features.8": (256, 384, 3, 3),
+    "features.10": (256, 256, 3, 3),
+    "classifier.1": (4096, 9216),
+    "classifier.4": (4096, 4096),
+    "classifier.6": (1000, 4096),
+}
 
 
 def light(*shape):
@@ -118,20 +129,9 @@ def light(*shape):
 
 def torchvision(prefix="", classifier=(1, 4, 6), classes=3, last=""):
     """{name: array} of a network of one tower; `classifier` are the places of its projections."""
-    shapes = {
-        "features.0": (64, 3, 11, 11),
-        "features.3": (192, 64, 5, 5),
-        "features.6": (384, 192, 3, 3),
-        "features.8": (256, 384, 3, 3),
-        "features.10": (256, 256, 3, 3),
-    }
-    shapes |= dict(
-        zip(
-            (f"classifier.{place}" for place in classifier),
-            ((4096, 9216), (4096, 4096), (classes, 4096)),
-        )
-    )
-    shapes[f"classifier.{classifier[-1]}{last}"] = shapes.pop(f"classifier.{classifier[-1]}")
+    projections = [f"classifier.{place}" for place in classifier]
+    names = [*list(TORCHVISION_SHAPES)[:5], *projections[:2], projections[2] + last]
+    shapes = dict(zip(names, TORCHVISION_SHAPES.values())) | {names[-1]: (classes, 4096)}
     return {
         f"{prefix}{layer}.{part}": light(*shape[: len(shape) if part == "weight" else 1])
         for layer, shape in shapes.items()

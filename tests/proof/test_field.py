@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import weights_files
 from conftest import ROOT
+from networks_of_others import TORCHVISION_SHAPES
 from PIL import Image
 
 from alexnet_tf.data import shapes
@@ -323,16 +324,9 @@ DRAWN = np.random.default_rng(5).normal(0, 0.01, 100_003).astype(np.float16)
 
 def torchvision(classes=3, prefix="", extra=(), last="classifier.6", dtype="F16"):
     """A .safetensors file in torchvision's layout, of drawn weights."""
-    shapes_of = {
-        "features.0": (64, 3, 11, 11),
-        "features.3": (192, 64, 5, 5),
-        "features.6": (384, 192, 3, 3),
-        "features.8": (256, 384, 3, 3),
-        "features.10": (256, 256, 3, 3),
-        "classifier.1": (4096, 9216),
-        "classifier.4": (4096, 4096),
-        last: (classes, 4096),
-    }
+    shapes_of = dict(TORCHVISION_SHAPES)
+    del shapes_of["classifier.6"]
+    shapes_of[last] = classes, 4096
     arrays = {}
     for name, shape in shapes_of.items():
         arrays[f"{prefix}{name}.weight"] = np.resize(DRAWN, shape)

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import requests
 from binaries import parsed
+from networks_of_others import TORCHVISION_SHAPES
 
 from alexnet_tf import console, networks, pretrained
 from alexnet_tf.commands import finetune
@@ -519,18 +520,8 @@ def test_published_networks_come_from_their_publishers(server, tmp_path, monkeyp
 
 @pytest.mark.long
 def test_a_whole_network_of_a_publisher_is_kept_as_weights_file(server, tmp_path, monkeypatch, rng):
-    shapes = {
-        "features.0": (64, 3, 11, 11),
-        "features.3": (192, 64, 5, 5),
-        "features.6": (384, 192, 3, 3),
-        "features.8": (256, 384, 3, 3),
-        "features.10": (256, 256, 3, 3),
-        "classifier.1": (4096, 9216),
-        "classifier.4": (4096, 4096),
-        "classifier.6": (1000, 4096),
-    }
     arrays = {}
-    for name, shape in shapes.items():
+    for name, shape in TORCHVISION_SHAPES.items():
         arrays[f"{name}.weight"] = np.zeros(shape, np.float32)
         arrays[f"{name}.weight"].flat[:7] = rng.normal(0, 1, 7)
         arrays[f"{name}.bias"] = np.zeros(shape[0], np.float32)
