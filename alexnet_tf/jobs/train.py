@@ -93,36 +93,19 @@ def train(
     """
     model_dir = disk.local(model_dir, "model_dir")
     steps.check_compiled()
-    if strategy is None:
-        devices.check_alone_without_strategy()
-    strategy = devices.strategy_or_current(strategy)
-    if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
-        raise UserError(
-            "strategy= is not the strategy in whose scope train is called; call it outside that "
-            "scope, or omit strategy=."
-        )
+    strategy = _strategy_of(strategy)
     check_kind(Dataset, dataset, "dataset", splits.A_DATASET)
-    check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
-    wanted = "a Keras model, or what train or load gives"
-    check_kind(keras.Model | networks.Network | None, model, "model", wanted)
-    if isinstance(model, networks.Network):
-        model.check_whole()
-        preprocessing = preprocessing or model.preprocessing
-    own_model = model.model if isinstance(model, networks.Network) else model
-    check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
-    fields = {field.name for field in dataclasses.fields(Plan)} - {"init"}
-    if strange := plan.keys() - fields:
-        raise UserError(
-            f"{min(strange)}= is not a parameter of train; the others are "
-            f"{', '.join(sorted(fields))}."
-        )
+    own_model, preprocessing = _model_of(model, preprocessing)
+    _check_fields(plan)
     dropout_rate = bounds.number(dropout_rate, "dropout_rate", 1)
     momentum = bounds.number(momentum, "momentum", 1)
     weight_decay = bounds.number(weight_decay, "weight_decay")
     bias_rate = bounds.number(bias_rate, "bias_rate")
     if learning_rate is not None:
         learning_rate = bounds.number(learning_rate, "learning_rate")
+    check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
     if optimizer:
+        _check_scope(strategy, optimizer, "optimizer", "trains with it")
         rate = _rate_of(optimizer)
         _check_beside(
             "optimizer",
@@ -133,7 +116,6 @@ def train(
             != np.float32(rate),
         )
         learning_rate = rate
-        _check_scope(strategy, optimizer, "optimizer", "trains with it")
     if own_model is not None:
         _check_beside(
             "model",
@@ -165,20 +147,10 @@ def train(
     objective.weights(dataset.class_names)
     if own_model is None:
         side = defaults.check_image_size(variant, image_size)
-        defaults.check_of_variant(
-            variant,
-            dropout_rate=0
-            if has_dropout(variant) or dropout_rate == DROPOUT_RATE
-            else dropout_rate,
-            colour_noise=colour_noise if VARIANTS[variant]["channels"] == 1 else 0,
-        )
+        _check_effect(variant, dropout_rate, colour_noise)
         checkpoints.check_same(model_dir, stored, {"variant": variant, "image_size": side})
         network = _of_variant(variant, side, dropout_rate, dataset, strategy, asked.seed)
-        preprocessing = (
-            preprocessing
-            or _stored_pixels(stored)
-            or defaults.preprocessing_for(variant, dataset, side)
-        )
+        preprocessing = preprocessing or _pixels_of_variant(variant, stored, dataset, side)
         networks.pixels_of(network, preprocessing)  # or they do not fit
     else:
         network, preprocessing = _of_user(
@@ -248,6 +220,56 @@ def train(
         kept = report_evaluation(model_dir, network, answers, dataset, note)
         settings = dataclasses.replace(settings, others=settings.others | kept)
     return networks.of_model(model_dir, network, settings, step, figures)
+
+
+def _strategy_of(given: tf.distribute.Strategy | None) -> tf.distribute.Strategy:
+    """That of `strategy=`, or else of the scope in which train is called. Raises UserError where
+    the two differ, or where one has to be given.
+    """
+    if given is None:
+        devices.check_alone_without_strategy()
+    strategy = devices.strategy_or_current(given)
+    if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy:
+        raise UserError(
+            "strategy= is not the strategy in whose scope train is called; call it outside that "
+            "scope, or omit strategy=."
+        )
+    return strategy
+
+
+def _model_of(
+    given: keras.Model | networks.Network | None, preprocessing: Preprocessing | None
+) -> tuple[keras.Model | None, Preprocessing | None]:
+    """(the Keras model of `model=`, what is done to its pixels), each where it is known. Raises
+    UserError for other types, and for a part of a network.
+    """
+    check_kind(Preprocessing | None, preprocessing, "preprocessing", "a Preprocessing")
+    wanted = "a Keras model, or what train or load gives"
+    check_kind(keras.Model | networks.Network | None, given, "model", wanted)
+    if not isinstance(given, networks.Network):
+        return given, preprocessing
+    given.check_whole()
+    return given.model, preprocessing or given.preprocessing
+
+
+def _check_fields(plan: dict[str, Any]) -> None:
+    """Raises UserError for a parameter that is no field of a Plan."""
+    fields = {field.name for field in dataclasses.fields(Plan)} - {"init"}
+    if strange := plan.keys() - fields:
+        raise UserError(
+            f"{min(strange)}= is not a parameter of train; the others are "
+            f"{', '.join(sorted(fields))}."
+        )
+
+
+def _check_effect(variant: str, dropout_rate: float, colour_noise: float | None) -> None:
+    """Raises UserError for what would have no effect in `variant`."""
+    without_effect: dict[str, float | None] = {}
+    if not has_dropout(variant) and dropout_rate != DROPOUT_RATE:
+        without_effect["dropout_rate"] = dropout_rate
+    if VARIANTS[variant]["channels"] == 1:
+        without_effect["colour_noise"] = colour_noise
+    defaults.check_of_variant(variant, **without_effect)
 
 
 def _tell_rate_of_lars(plan: Plan, note: Callable[[str], None]) -> None:
@@ -334,10 +356,8 @@ def _of_user(
     # Earlier versions took it for a model of its user's own, as which it goes on.
     if bare and (stored or {}).get("variant") != OWN:
         network, levels = bare
-        of_variant = (
-            given
-            or _stored_pixels(stored)
-            or defaults.preprocessing_for(network.variant, dataset, pixels.image_size)
+        of_variant = given or _pixels_of_variant(
+            network.variant, stored, dataset, pixels.image_size
         )
         pixels = dataclasses.replace(of_variant, mean=levels.mean, std=levels.std)
     if not network.trainable_variables:
@@ -374,9 +394,13 @@ def _remembered(
         raise
 
 
-def _stored_pixels(settings: dict | None) -> Preprocessing | None:
-    """Those of the `settings` of a training that has begun."""
-    return Preprocessing(**settings["preprocessing"]) if settings else None
+def _pixels_of_variant(
+    variant: str, stored: dict | None, dataset: Dataset, image_size: int
+) -> Preprocessing:
+    """Those of the settings that are `stored` of a training that has begun, or the variant's."""
+    if stored:
+        return Preprocessing(**stored["preprocessing"])
+    return defaults.preprocessing_for(variant, dataset, image_size)
 
 
 def _check_beside(taken: str, **given: bool) -> None:
