@@ -29,6 +29,7 @@ _FLOWERS = flags.DEFINE_string("flowers", None, "Folder of 12 x (60 + 20) photog
 _CIFAR10 = flags.DEFINE_string("cifar10", None, "Folder of CIFAR-10's train/ and test/.")
 _STORE = flags.DEFINE_string("store", "features", "Folder for the features.")
 _DRAWS = flags.DEFINE_integer("draws", 5, "Of each setting.")
+_FRESH = flags.DEFINE_bool("fresh", True, "Train three fresh layers too, which takes longest.")
 _RATES = (0.003, 0.01)  # of fresh layers
 _DECAYS = (1.0, 0.1, 0.01, 1e-3, 1e-4, 1e-5)
 
@@ -106,7 +107,7 @@ def measured(classes, found):
         head.choose = lambda *rest, decay=decay: head.Choice(decay)
         rows[f"decay {decay:g}"] = fit()
     head.choose = choose
-    for rate in _RATES:
+    for rate in _RATES if _FRESH.value else ():
         rows[f"fresh, rate {rate:g}"] = fresh(classes, found, rate)
     print("   ", notes[0], flush=True)
     return rows
