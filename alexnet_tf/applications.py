@@ -202,8 +202,8 @@ def _open(weights: Any, variant: str, include_top: bool) -> _Opened:
         path = os.fspath(disk.local(path, "weights"))
         if path.endswith(".h5"):
             raise UserError(
-                f"weights={path} does not say which variant it is for; build the model without "
-                "weights, and call its load_weights."
+                f"weights={path} does not say which variant it is for; build the model as it was "
+                "built then, but without weights, and call its load_weights."
             )
         if not os.path.exists(path):
             raise UserError(

@@ -89,6 +89,21 @@ def test_whole_weights_answer_as_the_network_that_they_are_of(tmp_path):
     assert [row[0] for row in found[0]] == ["abc"[index] for index in best]
 
 
+def test_levels_go_with_weights_that_keras_saves(tmp_path):
+    """Into a model that was built without those that it began with, as the tutorials do it."""
+    model, images = alexnet_tf.AlexNet("lenet5", classes=3), images_of(2, 28, 1)
+    model.get_layer("pixels").mean, model.get_layer("pixels").std = (9.0,), 50.5
+    model.save_weights(tmp_path / "a.weights.h5")
+    other = alexnet_tf.AlexNet("lenet5", classes=3)
+    other.load_weights(tmp_path / "a.weights.h5")
+    np.testing.assert_array_equal(other.predict(images), model.predict(images))
+    other.load_weights(tmp_path / "a.weights.h5")
+    used = alexnet_tf.AlexNet("lenet5", classes=3)
+    used.predict(images)
+    with pytest.raises(ValueError, match="less .9.0,., over 50.5, and the model has answered with"):
+        used.load_weights(tmp_path / "a.weights.h5")
+
+
 @pytest.fixture
 def trunk(tmp_path, monkeypatch):
     """`imagenet` is a small part here, and nothing is fetched."""

@@ -146,8 +146,10 @@ class PixelNormalization(keras.layers.Layer):
         super().__init__(**{"dtype": "float32"} | kwargs)
         self.mean, self.std, self.variant = tuple(map(float, mean)), float(std), variant
         self.source = source and {name: source[name] for name in _OF_A_SOURCE if name in source}
+        self._has_answered = False
 
     def call(self, inputs: Tensor) -> Tensor:
+        self._has_answered = True
         mean = ops.convert_to_tensor(self.mean, "float32")
         return (ops.cast(inputs, "float32") - mean) / self.std
 
@@ -162,6 +164,29 @@ class PixelNormalization(keras.layers.Layer):
             "variant": self.variant,
             "source": self.source,
         }
+
+    def save_own_variables(self, store: Any) -> None:
+        """The levels go with the weights, as into a .weights.h5 file, whose model may be built anew
+        without those that it began with.
+        """
+        store["levels"] = np.array([*self.mean, self.std])
+
+    def load_own_variables(self, store: Any) -> None:
+        """Raises UserError for other levels once the layer was called: the functions that Keras has
+        compiled hold the former ones.
+        """
+        if not store.keys():  # written by an earlier version
+            return
+        *mean, std = map(float, np.asarray(store["levels"]))
+        if (tuple(mean), std) == (self.mean, self.std):
+            return
+        if self._has_answered:
+            raise UserError(
+                f"The weights are for pixels less {tuple(mean)}, over {std:g}, and the model has "
+                f"answered with {self.mean} and {self.std:g}; build it again, and load them before "
+                "it is used."
+            )
+        self.mean, self.std = tuple(mean), std
 
 
 class _WindowByConvolution(keras.layers.Layer):
