@@ -181,6 +181,8 @@ def told_passed_over(
         array, outside = arrays.get(key), not key.startswith(prefix)
         counts = array is not None and array.dtype.kind in "iub"
         single = array is not None and array.size == 1
+        # what `statements` reads as the mean and the deviation of the pixels
+        levels = array is not None and array.size == 3 and re.search(r"(^|[._])(mean|std)$", key)
         words = _OF_A_TRAINING if outside else set() if prefix else _OF_AN_OPTIMIZER
         if outside and key.startswith(state_dict) and array is not None and array.ndim > 1:
             words = _MAY_BE_KERNELS  # metric_fc is a layer, and so may be whatever has a kernel
@@ -188,7 +190,7 @@ def told_passed_over(
             any(key.startswith(one) for one in prefixes if outside or len(one) > len(prefix))
             or _words(_beside(key, prefix)) & words
             or outside
-            and (counts or single and not key.startswith(state_dict))
+            and (counts or (single or levels) and not key.startswith(state_dict))
             or counts
             and single
             and key.split(".")[-1] in _COUNTERS

@@ -72,6 +72,7 @@ def test_a_training_says_what_its_pixels_are():
         convert_trained(
             arrays={key: np.array(levels).reshape(1, 3, 1, 1) for key, levels in HALF.items()}
         ),
+        convert_trained(arrays={key[7:]: np.array(levels) for key, levels in HALF.items()}),
         convert_trained(HALF | {f"args.{key[7:]}": levels for key, levels in HALF.items()}),
         convert_trained(HALF, std=(127.5,)),
     ):
