@@ -36,7 +36,8 @@ class Weights:
     layers: tuple[Layer, ...] = ()  # of a caffemodel, in order
     # name -> why, of arrays in forms that are not read: quantised, sparse
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
-    entries: tuple[str, ...] = ()  # of a .pth: its keys at the top
+    # of a .pth: its keys at the top; of a .safetensors: those of its metadata
+    entries: tuple[str, ...] = ()
     module: str | None = None  # of a .pth: the class of a pickled torch.nn.Module, if there is one
     # of a .safetensors: name -> text
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)

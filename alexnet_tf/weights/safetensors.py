@@ -56,4 +56,8 @@ def read_safetensors(content: bytes) -> Weights:
             )
     if end != len(data):
         raise ValueError(f"{len(data) - end} bytes too many")
-    return Weights(".safetensors", arrays, unreadable=unreadable, metadata=metadata)
+    # "format" says only which program's arrays they are
+    entries = tuple(name for name in metadata if name != "format")
+    return Weights(
+        ".safetensors", arrays, unreadable=unreadable, entries=entries, metadata=metadata
+    )

@@ -318,6 +318,16 @@ def test_bfloat16_is_read():
             assert np.array_equal(found[key].astype(np.float32), rounded)
 
 
+def test_what_a_safetensors_file_says_besides_is_no_less_an_entry():
+    """So that import-weights can name what it leaves out, as class names that nobody reads."""
+    header = (
+        b'{"__metadata__":{"format":"pt","classes":"[]"},'
+        b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    )
+    found = parse(struct.pack("<Q", len(header)) + header + bytes(4))
+    assert found.entries == ("classes",)
+
+
 @pytest.mark.parametrize("protocol", range(2, 6))
 def test_arrays_of_every_protocol_are_read(protocol):
     """In protocol 5, which Python takes by itself from 3.14 on, arrays are made of buffers."""
