@@ -69,10 +69,11 @@ def from_torchvision(
         usual = [levels(shares if order == "rgb" else shares[::-1]) for shares in _PIXELS]
         mean, std = mean or usual[0], std or usual[1]
         notes.append(assumed(name, "torchvision", order, mean, std))
-    variant = "one_weird_trick"
+    variant = "one_weird_trick" if "fc8" in layers else "one_weird_trick_pool5"
+    missing = () if "fc8" in layers else (projection_name(variant),)
     resize = stated.resize or VARIANTS[variant]["resize"]
     layers, pixels = fold_pixels(variant, layers, mean, std, resize, order, name)
-    return Converted(variant, _by_path(layers), pixels, notes=tuple(notes))
+    return Converted(variant, _by_path(layers), pixels, notes=tuple(notes), missing=missing)
 
 
 def _settle_pixels(stated: Stated, told: tuple, name: str | os.PathLike) -> list:
@@ -84,7 +85,9 @@ def _settle_pixels(stated: Stated, told: tuple, name: str | os.PathLike) -> list
 
 
 def _parts(arrays: Arrays, prefix: str, name: str | os.PathLike) -> tuple[Layers, set[str]]:
-    """({layer: (kernel, bias)}, the names of these arrays)."""
+    """({layer: (kernel, bias)}, the names of these arrays): of the convolutions alone, where the
+    file has nothing else of the network.
+    """
     classifier: Sequence[str] = sorted(
         {
             ".".join(key.removeprefix(prefix).split(".")[1:-1])
@@ -103,9 +106,11 @@ def _parts(arrays: Arrays, prefix: str, name: str | os.PathLike) -> tuple[Layers
             f"{name} has its fully connected layers in other places than an AlexNet of "
             f"torchvision (classifier.1, 4 and 6; or 0, 3 and 6): {there}."
         )
-    places = _NAMES | {
-        layer: f"classifier.{place}" for layer, place in zip(("fc6", "fc7", "fc8"), classifier)
-    }
+    places = dict(_NAMES)
+    if firsts:
+        places |= {
+            layer: f"classifier.{place}" for layer, place in zip(("fc6", "fc7", "fc8"), classifier)
+        }
     parts = {
         layer: [f"{prefix}{place}.{part}" for part in ("weight", "bias")]
         for layer, place in places.items()

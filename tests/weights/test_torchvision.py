@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from networks_of_others import convert_torch, light, random_network, source_of, torchvision, weights
+from networks_of_others import (
+    convert_torch,
+    light,
+    random_network,
+    same,
+    source_of,
+    torchvision,
+    weights,
+)
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.weights import conversion
@@ -57,6 +65,20 @@ def test_dropout_may_be_elsewhere(classifier, last):
     arrays = torchvision("", classifier, last=last)
     arrays[f"classifier.{classifier[1]}.bias"] = np.full(4096, 0.5, np.float32)
     assert (convert_torch(arrays).arrays["fc7/bias"] == 0.5).all()
+
+
+def test_the_convolutions_alone_are_a_part_of_a_network():
+    whole = torchvision("model.")
+    part = {name: array for name, array in whole.items() if "classifier" not in name}
+    found, expected = convert_torch(part), convert_torch(whole)
+    assert (found.variant, found.missing) == ("one_weird_trick_pool5", ("fc8",))
+    assert found.preprocessing == expected.preprocessing and expected.missing == ()
+    convolutions = {name: one for name, one in expected.arrays.items() if name.startswith("conv")}
+    assert same(found.arrays, convolutions) and len(convolutions) == 10
+    with pytest.raises(UserError, match="more than an AlexNet: model.head.weight "):
+        convert_torch(part | {"model.head.weight": light(3, 9216)})
+    with pytest.raises(UserError, match="fc7 is missing .*; fc8 is missing"):
+        convert_torch({n: one for n, one in whole.items() if "er.4" not in n and "er.6" not in n})
 
 
 def test_projections_in_unknown_places_are_refused():
