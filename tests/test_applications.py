@@ -104,6 +104,19 @@ def test_levels_go_with_weights_that_keras_saves(tmp_path):
         used.load_weights(tmp_path / "a.weights.h5")
 
 
+def test_weights_that_keras_saves_are_of_one_dropout_rate(tmp_path):
+    def small(rate, inverted=False):
+        dropout = alexnet_tf.Dropout(rate, inverted=inverted, name="drop6")
+        return keras.Sequential([keras.Input((2,)), keras.layers.Dense(3), dropout])
+
+    small(0.25).save_weights(tmp_path / "a.weights.h5")
+    small(0.25).load_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(ValueError, match="rate is 0.25, and drop6 has 0.5.* dropout_rate=0.25"):
+        small(0.5).load_weights(tmp_path / "a.weights.h5")
+    small(0.25, inverted=True).save_weights(tmp_path / "b.weights.h5")
+    small(0.5, inverted=True).load_weights(tmp_path / "b.weights.h5")
+
+
 @pytest.fixture
 def trunk(tmp_path, monkeypatch):
     """`imagenet` is a small part here, and nothing is fetched."""

@@ -376,6 +376,23 @@ class Dropout(keras.layers.Layer):
             "seed": self.seed,
         }
 
+    def save_own_variables(self, store: Any) -> None:
+        """The rate goes with the weights: by it, too, what they answer is multiplied."""
+        if not self.inverted:
+            store["rate"] = np.array(self.rate)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Raises UserError for weights of another rate."""
+        if self.inverted or not store.keys():  # written by an earlier version
+            return
+        rate = float(np.asarray(store["rate"]))
+        if rate != self.rate:
+            raise UserError(
+                f"The weights are of a network whose dropout rate is {rate:g}, and {self.name} "
+                f"has {self.rate:g}, by which it would answer otherwise; build the model by "
+                f"alexnet_tf.build_model(..., dropout_rate={rate:g})."
+            )
+
 
 @keras.saving.register_keras_serializable("alexnet_tf")
 class LocallyConnected2D(keras.layers.Layer):
