@@ -20,6 +20,7 @@ from absl import app, flags
 
 from alexnet_tf import console, networks, pretrained
 from alexnet_tf.data import listing
+from alexnet_tf.errors import UserError
 from alexnet_tf.network import surgery
 from alexnet_tf.training import features, head, loop
 from alexnet_tf.training.metrics import NoLog
@@ -114,7 +115,9 @@ def measured(classes, found):
 
 
 def fresh(classes, found, rate):
-    """Top-1 of fc6 to fc8, fresh on the features: 30 epochs, their rate falling to 0."""
+    """Top-1 of fc6 to fc8, fresh on the features: 30 epochs, their rate falling to 0; NaN where
+    they diverge.
+    """
     shift, scale = head.standardisation(found.train)
     scale *= found.train.shape[-1] ** 0.5  # each about 1, as what follows expects
     found = dataclasses.replace(
@@ -133,7 +136,10 @@ def fresh(classes, found, rate):
         warmup_steps=10,
         schedule="linear",
     )
-    state = head.train(model, SGD2012(), found, plan, NoLog(), _Quiet(), console.silence, False)
+    try:
+        state = head.train(model, SGD2012(), found, plan, NoLog(), _Quiet(), console.silence, False)
+    except UserError:
+        return np.nan
     return state.figures["top_1"]
 
 
