@@ -385,11 +385,14 @@ class _Run:
             callbacks,
             self._model,
             self._optimizer,
+            plan,
             epochs=self._last_epoch,
             steps=self._steps_per_epoch,
         )
         if state.scheduled:
             self._optimizer.learning_rate.assign(state.learning_rate)  # a callback may have set it
+        else:  # before on_train_begin, whose rate would be overwritten
+            self._rates.set(state)
         self.clock = Clock(self.first_step)
 
     def begin_callbacks(self) -> None:
@@ -463,6 +466,8 @@ class _Run:
         self.saver.check()
         step, state = self.state.step, self.state
         step_of_epoch = step % self._steps_per_epoch
+        if state.scheduled:
+            self._callbacks.check_rate(state.scheduled[0])
         self._rates.set(state)
         if step_of_epoch == 0 or step == self.first_step:
             self._callbacks.begin_epoch(self._epoch)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from alexnet_tf.errors import UserError, check_kind, first_few, one_line
 from alexnet_tf.training import checkpoints
@@ -103,11 +104,12 @@ class Callbacks:
         callbacks: Sequence[keras.callbacks.Callback],
         model: keras.Model,
         optimizer: SGD2012,
+        plan: Plan,
         epochs: int,
         steps: int,
     ) -> None:
         """`epochs` and `steps` of each are what callbacks have as self.params."""
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizer, self._plan = model, optimizer, plan
         self._fixed = fixed(model, optimizer)
         model.stop_training = False
         self._list = keras.callbacks.CallbackList(
@@ -141,6 +143,15 @@ class Callbacks:
 
     def begin_epoch(self, epoch: int) -> None:
         self._list.on_epoch_begin(epoch)
+
+    def check_rate(self, scheduled: float) -> None:
+        """Raises UserError where one has set another rate than the `scheduled` one, which the
+        schedule would overwrite.
+        """
+        if not self or _keeps_rate(self._plan):
+            return
+        if self._optimizer.learning_rate.numpy() != np.float32(scheduled):
+            raise _sets_rate("one", self._plan)
 
     def begin_step(self, step_of_epoch: int) -> None:
         """Raises UserError where one has set what a step does not look at again."""
@@ -243,14 +254,22 @@ def _check_hooks(callback: keras.callbacks.Callback) -> None:
 
 def _check_rate(callback: keras.callbacks.Callback, plan: Plan) -> None:
     """Raises UserError for a callback that sets rates which `plan` would overwrite."""
-    if (plan.schedule != "constant" or plan.warmup_steps) and isinstance(
+    if not _keeps_rate(plan) and isinstance(
         callback, keras.callbacks.LearningRateScheduler | keras.callbacks.ReduceLROnPlateau
     ):
-        raise UserError(
-            f"callbacks= has a {type(callback).__name__}, which sets the rate, as "
-            f"schedule={plan.schedule} and warmup_steps={plan.warmup_steps} do; pass "
-            "schedule='constant' and warmup_steps=0 with it."
-        )
+        raise _sets_rate(f"a {type(callback).__name__}", plan)
+
+
+def _keeps_rate(plan: Plan) -> bool:
+    """Whether a rate that is set during the training stays."""
+    return plan.schedule == "constant" and not plan.warmup_steps
+
+
+def _sets_rate(which: str, plan: Plan) -> UserError:
+    return UserError(
+        f"callbacks= has {which} that sets the rate, as schedule={plan.schedule} and "
+        f"warmup_steps={plan.warmup_steps} do; pass schedule='constant' and warmup_steps=0 with it."
+    )
 
 
 def _check_monitor(callback: keras.callbacks.Callback) -> None:

@@ -644,12 +644,12 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
         ({"colour_noise": 0.1}, "colour_noise=0.1 has no effect with variant=lenet5"),
         (
             {"callbacks": [RATES], "schedule": "linear"},
-            "a LearningRateScheduler, .*schedule=linear and",
+            "a LearningRateScheduler that .*schedule=linear and",
         ),
         ({"callbacks": [RATES], "warmup_steps": 2}, "warmup_steps=2 do; pass schedule='constant'"),
         (
             {"callbacks": [keras.callbacks.ReduceLROnPlateau()], "schedule": "plateau"},
-            "a ReduceLROnPlateau, which sets the rate, as schedule=plateau",
+            "a ReduceLROnPlateau that sets the rate, as schedule=plateau",
         ),
         ({"loss": lambda targets, logits: tf.reduce_mean(logits)}, r"returns the shape \(\) for"),
         (
@@ -1033,6 +1033,24 @@ def test_no_callback_ends_a_training_before_its_first_step(tmp_path):
     with pytest.raises(UserError, match="sets stop_training before the first step, so nothing"):
         train_own(tmp_path / "model", model=model, callbacks=[stops])
     assert not (tmp_path / "model/settings.json").exists()
+
+
+@pytest.mark.parametrize(
+    "hook,schedule",
+    [
+        ("on_train_begin", "plateau"),
+        pytest.param("on_train_batch_end", "linear", marks=pytest.mark.long),
+    ],
+)
+def test_no_callback_sets_a_rate_that_the_schedule_would_overwrite(tmp_path, hook, schedule):
+    model = own_model()
+
+    def slow(*arguments, logs=None):
+        model.optimizer.learning_rate.assign(1e-4)
+
+    sets = keras.callbacks.LambdaCallback(**{hook: slow})
+    with pytest.raises(UserError, match=f"has one that sets the rate, as schedule={schedule}"):
+        train_own(tmp_path / "model", model=model, callbacks=[sets], schedule=schedule)
 
 
 @pytest.mark.long

@@ -693,20 +693,23 @@ def test_callbacks_of_keras_see_the_run_and_can_stop_it(picture_folder, tmp_path
 
 
 @pytest.mark.long
-def test_a_callback_may_set_a_constant_rate(picture_folder, tmp_path):
+@pytest.mark.parametrize(
+    "hook,rates", [("on_train_begin", [0.005, 0.005]), ("on_epoch_end", [0.01, 0.005])]
+)
+def test_a_callback_may_set_a_constant_rate(picture_folder, tmp_path, hook, rates):
     class Halve(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
+        def halve(self, *arguments, **logs):
             self.model.optimizer.learning_rate.assign(0.005)
 
+    callback = Halve()
+    setattr(callback, hook, callback.halve)
     run(
         picture_folder,
         tmp_path / "model",
         plan(2, schedule="constant", warmup_steps=0),
-        callbacks=[Halve()],
+        callbacks=[callback],
     )
-    assert [row["learning_rate"] for row in epochs(tmp_path / "model")] == pytest.approx(
-        [0.01, 0.005]
-    )
+    assert [row["learning_rate"] for row in epochs(tmp_path / "model")] == pytest.approx(rates)
 
 
 @pytest.mark.parametrize(
