@@ -600,6 +600,13 @@ def pixels_of(model: keras.Model, given: Preprocessing | None) -> Preprocessing:
         todo = "omit preprocessing="
         if own.variant not in VARIANTS:
             todo = f"pass mean={(0.0,) * given.channels} and std=1.0"
+        if not any(given.mean):
+            shape = given.image_size, given.image_size, given.channels
+            todo += (
+                f", and, if it was trained on pixels divided by {given.std:g}, pass "
+                f"keras.Sequential([keras.Input({shape}), keras.layers.Rescaling(1 / "
+                f"{given.std:g}), model])"
+            )
         raise UserError(
             f"preprocessing= subtracts {given.mean} and divides by {given.std:g}, and so does the "
             f"model, in {own.name}; {todo}."
@@ -686,8 +693,8 @@ def of_keras(
         size, side = pixels.image_size, pixels.resize
         note(
             f"preprocessing= is left out: the shorter side of a picture becomes {side}, and the "
-            f"model sees the central {size} x {size} of it; if it was trained on whole squares, "
-            f"pass alexnet_tf.Preprocessing({size}, {size}, {pixels.channels}, "
+            f"model sees the central {size} x {size} of it, in 0..255; if it was trained on whole "
+            f"squares, pass alexnet_tf.Preprocessing({size}, {size}, {pixels.channels}, "
             f"{(0.0,) * pixels.channels}, 1.0)"
         )
     if built:

@@ -740,7 +740,15 @@ def dense(activation):
         (
             lambda: alexnet_tf.AlexNet("half", **TINY),
             {"class_names": ABC, "preprocessing": PIXELS},
-            "and so does the model, in pixels; omit preprocessing=",
+            "and so does the model, in pixels; omit preprocessing=\\.",
+        ),
+        (
+            lambda: alexnet_tf.AlexNet("half", **TINY),
+            {
+                "class_names": ABC,
+                "preprocessing": alexnet_tf.Preprocessing(67, 67, 3, (0.0,) * 3, 255.0),
+            },
+            r"trained on pixels divided by 255, pass keras.Seq.*ing\(1 / 255\), model\]\)",
         ),
     ],
 )

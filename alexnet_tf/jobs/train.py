@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -256,9 +257,9 @@ def _check_fields(plan: dict[str, Any]) -> None:
     """Raises UserError for a parameter that is no field of a Plan."""
     fields = {field.name for field in dataclasses.fields(Plan)} - {"init"}
     if strange := plan.keys() - fields:
+        taken = inspect.signature(train).parameters.keys() - {"plan"} | fields
         raise UserError(
-            f"{min(strange)}= is not a parameter of train; the others are "
-            f"{', '.join(sorted(fields))}."
+            f"{min(strange)}= is not a parameter of train; use some of {', '.join(sorted(taken))}."
         )
 
 

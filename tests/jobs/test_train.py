@@ -726,6 +726,7 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
         ({"callbacks": [keras.callbacks.SwapEMAWeights()]}, "has a SwapEMAWeights, for an opt"),
         ({"callbacks": [keras.callbacks.BackupAndRestore("b")]}, "has a BackupAndRestore, but a"),
         ({"init": "variant"}, "init= is not a parameter"),
+        ({"class_weight": {}}, "class_weight= is not a para.* use some of .* class_weights, "),
         ({"preprocessing": PIXELS}, r"makes images of 12 x 12 x 1, but the model reads .*28, 28"),
     ],
 )
