@@ -348,6 +348,11 @@ def _of_user(
     _check_scope(strategy, model, "model", "trains it")
     pixels = networks.pixels_of(model, given)
     surgery.check_logits(model, pixels)
+    if model.compiled:
+        note(
+            f"model= was compiled, with {type(model.optimizer).__name__}; that is for its own fit, "
+            "and train uses optimizer= and loss= instead"
+        )
     for wrong in (surgery.scaled_twice, surgery.taken_for_levels):
         if line := wrong(model, pixels):
             note(line)

@@ -1540,9 +1540,13 @@ def test_a_model_stays_as_its_user_has_compiled_it(tmp_path):
     model.fit(images, targets, verbose=0)
     adam, names = model.optimizer, model.metrics_names
     logger = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
-    train_own(tmp_path / "model", model=model, callbacks=[logger])
+    told, others = [], []
+    train_own(tmp_path / "model", model=model, callbacks=[logger], note=told.append)
+    (line,) = [line for line in told if "compiled" in line]
+    assert line.startswith("model= was compiled, with Adam; that is for its own fit, and train")
     assert model.optimizer is adam and model.metrics_names == names and model.loss == "mse"
     model.fit(images, targets, verbose=0)
     assert int(adam.iterations) == 2
-    train_own(tmp_path / "other", model=other, callbacks=[RATES])
+    train_own(tmp_path / "other", model=other, callbacks=[RATES], note=others.append)
+    assert not any("compiled" in line for line in others)
     assert not other.compiled and not hasattr(other, "optimizer")
