@@ -194,9 +194,13 @@ class Settings:
                 model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
             return model
         except (TypeError, ValueError, KeyError, AttributeError) as error:
+            # Before the reason it quotes the whole description, once for each level.
+            reason = str(error).rpartition("Exception encountered: ")[2]
+            reason = one_line(reason.partition(". Make sure custom")[0])
             raise ValueError(
-                f"Keras cannot build its architecture ({one_line(error)}); import the modules "
-                "that register its classes first"
+                f"Keras cannot build its architecture ({reason}); register its classes and "
+                "functions with keras.saving.register_keras_serializable, and import the modules "
+                "that do first"
             ) from None
 
 
