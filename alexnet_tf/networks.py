@@ -51,12 +51,15 @@ class Network(abc.ABC):
     """A trained network with what its pixels and answers mean."""
 
     path: str  # what it was opened from; of a folder of versions, the newest
-    settings: Settings  # with its class names, its preprocessing and how it was trained
+    # with its class names, its preprocessing and how it was trained; too long for a repr, of which
+    # a notebook shows all
+    settings: Settings = dataclasses.field(repr=False)
     step: int  # of its training; 0 where that is not known
     figures: dict | None  # of its last evaluation, or those that were published with it
-    record: record.Record | None  # of the pictures that it was trained on; None: it has none
+    # of the pictures that it was trained on; None: it has none
+    record: "record.Record | None" = dataclasses.field(repr=False)
     # checkpoints.weights_digest of `model` once it is there, which its user may change afterwards
-    opened_with: str = dataclasses.field(default="", init=False)
+    opened_with: str = dataclasses.field(default="", init=False, repr=False)
 
     @property
     @abc.abstractmethod

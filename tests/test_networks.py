@@ -96,6 +96,12 @@ def test_an_export_answers_by_the_weights_that_its_model_has_now(exported, image
 
 
 @pytest.mark.long
+def test_what_a_notebook_shows_of_a_network_is_short(exported):
+    network = networks.load(exported)
+    assert len(str(network.settings)) > 3000 and network.path in repr(network)
+    assert len(repr(network)) < 600
+
+
 def test_layers_that_were_changed_in_the_model_of_an_export_are_not_exported(exported, tmp_path):
     network = alexnet_tf.load(exported)
     network.model.layers[-2].activation = keras.activations.tanh
