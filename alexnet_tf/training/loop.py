@@ -470,7 +470,11 @@ class _Run:
             self._callbacks.check_rate(state.scheduled[0])
         self._rates.set(state)
         if step_of_epoch == 0 or step == self.first_step:
+            rate = float(self._optimizer.learning_rate.numpy())
             self._callbacks.begin_epoch(self._epoch)
+            # They set it when this epoch began: one that halves it would halve it once more.
+            if step_of_epoch and rate == state.learning_rate:
+                self._optimizer.learning_rate.assign(rate)
         self._callbacks.begin_step(step_of_epoch)
 
     def train_on(self, batch: Any) -> None:

@@ -75,14 +75,15 @@ def make_step(
             "which xla=off avoids"
         )
     optimizer.learning_rate.assign(0.0)
-    # A rate of 0 does not keep moving statistics where they are.
-    state = [variable.numpy() for variable in model.non_trainable_variables]
+    # A rate of 0 does not keep moving statistics where they are, nor the count of steps.
+    kept = [*model.non_trainable_variables, optimizer.iterations]
+    values = [variable.numpy() for variable in kept]
     batch = next(pipeline.distribute(strategy, black))
     if tried:
         train_step, line = _compiled(made, batch), ""
     else:
         train_step, line = pick_xla(strategy, made, batch)
-    for variable, value in zip(model.non_trainable_variables, state):
+    for variable, value in zip(kept, values):
         variable.assign(value)
     if line:
         note(line)

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import random
 import shutil
+import signal
 import tempfile
 
 import keras
@@ -1530,6 +1531,34 @@ def test_the_licence_of_weights_outlives_further_trainings(tmp_path):
         assert alexnet_tf.load(version).settings.descent == source
         opened = keras.saving.load_model(version / "model.keras")
         assert opened.get_layer("pixels").source == source
+
+
+class Notes(keras.callbacks.Callback):
+    """Notes the number and the rate of each step; SIGTERM comes after one of them."""
+
+    def __init__(self, last=0):
+        super().__init__()
+        self.told, self.last = [], last
+
+    def on_train_batch_end(self, batch, logs=None):
+        optimizer = self.model.optimizer
+        self.told.append((int(optimizer.iterations.numpy()), float(optimizer.learning_rate)))
+        if self.told[-1][0] == self.last:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["auto", "on"])
+def test_callbacks_see_the_same_steps_and_rates_in_a_run_that_was_stopped(tmp_path, way):
+    def train(last=0):
+        halves = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+        how = {"epochs": 2, "batch_size": 4, "schedule": "constant", "learning_rate": 0.008}
+        train_own(tmp_path / "model", callbacks=[halves, notes := Notes(last)], xla=way, **how)
+        return notes.told
+
+    with pytest.raises(SystemExit):
+        train(last=5)  # in the middle of the second epoch
+    assert train() == [(6, pytest.approx(0.002))]
 
 
 @pytest.mark.long
