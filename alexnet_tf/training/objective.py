@@ -317,7 +317,8 @@ def check_crop(crop: Callable, pixels: Preprocessing) -> None:
         return crop(image, pixels, seed)
 
     specs = tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([2], tf.int64)
-    made = _graph_of("crop", cut, of, *specs).structured_outputs
+    graph = _graph_of("crop", cut, of, *specs)
+    made = graph.structured_outputs
     shape, kind = _shape_of(made), getattr(made, "dtype", None)
     if kind != tf.uint8:
         raise UserError(
@@ -330,7 +331,7 @@ def check_crop(crop: Callable, pixels: Preprocessing) -> None:
     side = 2 * max(pixels.resize, 128) + 1
     with contextlib.suppress(tf.errors.OpError):  # else the first picture that it is told of
         image = tf.constant(_all_levels((side, side, 3)))
-        made = converted(cut)(image, tf.zeros([2], tf.int64))
+        made = graph(image, tf.zeros([2], tf.int64))
         _check_cropped(_shape_of(made), of, wanted)
         _check_levels("crop", made)
 

@@ -231,6 +231,10 @@ def test_functions_that_tell_no_shape_are_tried_out():
     objective.check_crop(crop(12), PIXELS)
     with pytest.raises(UserError, match=r"crop= returns the shape \(12, 11, 1\) for uint8"):
         objective.check_crop(crop(11), PIXELS)
+    # for pictures of one size, which is not that of the one that it is tried on
+    objective.check_crop(
+        lambda image, *_: tf.ensure_shape(image, (14, 14, 3))[1:13, 1:13, :1], PIXELS
+    )
 
 
 @pytest.mark.parametrize(
