@@ -3,7 +3,6 @@ engines say it: by TF_CONFIG (Kubernetes, Kubeflow, Ray, SageMaker, Vertex AI, a
 Slurm's `srun`, by the variables of the job step.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import math
@@ -45,21 +44,27 @@ def find() -> Place:
 def named() -> tuple[int, str]:
     """(how many processes the engine names, whether they can train together or not, what says so).
 
-    One where there is no engine, or what it says cannot be read.
+    One where there is no engine. Raises UserError for what cannot be read: it may name others.
     """
-    count, source = 1, "TF_CONFIG"
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        if text := os.environ.get(source):
-            config = bounds.parse(text)
-            jobs, kind = config["cluster"], config.get("task", {}).get("type")
-            # an evaluator lets the others train alone
-            train = [jobs[job] for job in jobs if job != "evaluator"]
-            count = sum(len(one) if isinstance(one, list | dict) else 1 for one in train)
-            count += kind == "evaluator"
-        else:
-            source = "srun"
-            count = int(os.environ["SLURM_STEP_NUM_TASKS"])
-    return count, source
+    if not (text := os.environ.get("TF_CONFIG")):
+        tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+        return int(tasks) if tasks.isdecimal() else 1, "srun"
+    try:
+        config = bounds.parse(text)
+        bounds.expect(dict, config, "TF_CONFIG")
+        jobs, task = config.get("cluster", {}), config.get("task")
+        bounds.expect(dict, jobs, "cluster")
+    except ValueError:
+        raise UserError(
+            "The environment variable TF_CONFIG does not say in JSON which processes there are, "
+            f"but is {text[:200]!r}; correct it, or unset it to train here alone."
+        ) from None
+    # an evaluator lets the others train alone
+    train = [jobs[job] for job in jobs if job != "evaluator"]
+    count = sum(len(one) if isinstance(one, list | dict) else 1 for one in train)
+    if isinstance(task, dict) and task.get("type") == "evaluator":
+        count += 1
+    return max(count, 1), "TF_CONFIG"
 
 
 def _from_tf_config(text: str) -> Place:

@@ -125,7 +125,7 @@ ALONE = config({"worker": ["a:1"], "evaluator": ["e:1"]})
 @pytest.mark.parametrize(
     "text,count",
     [
-        *((text, 1) for text in ("", "{", "[]", "{}", '{"cluster": {}, "task": {}}', ALONE)),
+        *((text, 1) for text in ("", "{}", '{"cluster": {}, "task": {}}', ALONE)),
         (config({"worker": ["a:1", "b:2"]}), 2),
         # none of them could train with the others, and none may train alone
         (config({"worker": ["a:1"], "ps": ["p:1", "q:1"]}, "ps"), 3),
@@ -133,6 +133,7 @@ ALONE = config({"worker": ["a:1"], "evaluator": ["e:1"]})
         (config({"chief": ["a:1"]}, "evaluator"), 2),
         (config({"chief": ["a:1"], "evaluator": ["e:1"]}, "evaluator"), 2),
         ('{"cluster": {"worker": ["a:1", "b:2"]}}', 2),
+        ('{"cluster": {"worker": ["a:1", "b:2"]}, "task": "worker"}', 2),
     ],
 )
 def test_several_processes_do_not_train_alone_unless_they_are_told_to(monkeypatch, text, count):
@@ -144,6 +145,14 @@ def test_several_processes_do_not_train_alone_unless_they_are_told_to(monkeypatc
         return
     with pytest.raises(UserError, match=f"^TF_CONFIG names {count} processes; pass distribution"):
         devices.check_alone("auto")
+
+
+@pytest.mark.parametrize("text", ["{", "{'cluster': {}}", "[]", '{"cluster": ["a:1", "b:2"]}'])
+def test_what_may_name_several_processes_is_not_passed_over(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match="^The environment variable TF_CONFIG does not say in JSON"):
+        devices.check_alone("auto")
+    devices.check_alone("one_device")
 
 
 @pytest.mark.parametrize(
