@@ -162,6 +162,15 @@ def commands(text):
     return found
 
 
+def flags_in(arguments):
+    """{flag: value} of a command."""
+    return dict(
+        argument[2:].split("=", 1)
+        for argument in arguments
+        if argument.startswith("--") and "=" in argument
+    )
+
+
 def with_flags(text: str, changes: tuple) -> str:
     """A block with the flags `changes` in each command that has them.
 
@@ -192,11 +201,7 @@ def written(text):
     """What the flags of a block's commands say that they write."""
     paths = []
     for name, arguments in commands(text):
-        given = dict(
-            argument[2:].split("=", 1)
-            for argument in arguments
-            if argument.startswith("--") and "=" in argument
-        )
+        given = flags_in(arguments)
         for flag in ["output", "json", *_WRITTEN.get(name, ())]:
             paths += [given[flag]] if flag in given else []
     return paths

@@ -123,6 +123,18 @@ def test_every_block_is_run_or_says_why_not():
                 assert block in RUN[page]
 
 
+def test_a_model_directory_of_the_pages_has_one_beginning():
+    """Whoever reads one page after another would else be refused: it holds another model."""
+    begun = {}
+    for block in (block for blocks in BLOCKS.values() for block in blocks):
+        for name, arguments in journeys.commands(block.text) if block.language == "sh" else ():
+            given = journeys.flags_in(arguments)
+            if name in ("train", "finetune") and "model_dir" in given:
+                start = name, given.get("variant"), given.get("pretrained")
+                assert begun.setdefault(given["model_dir"], start) == start, block
+    assert begun["models/tuned"] == ("finetune", None, "imagenet")
+
+
 def test_the_pages_name_every_command_and_no_other():
     from alexnet_tf.__main__ import COMMANDS
 
