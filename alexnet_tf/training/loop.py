@@ -318,11 +318,12 @@ class _Run:
                 f"patience={plan.patience} counts from here: for {self._best.epochs_since} epochs"
                 f" there has been no lower error than that of step {self._best.step}"
             )
-        if plan.schedule in SPANNING and state.last_step not in (None, self.last_step):
-            rate, before = (plan.rate(step, last, 0) for last in (self.last_step, state.last_step))
+        changes = plan.schedule in SPANNING and state.last_step not in (None, self.last_step)
+        if changes and step < self.last_step and state.learning_rate is not None:
             self._note(
                 f"the {plan.schedule} schedule now ends after step {self.last_step}, not "
-                f"{state.last_step}: the learning rate continues at {rate:.3g}, not {before:.3g}"
+                f"{state.last_step}: the learning rate continues at "
+                f"{plan.rate(step, self.last_step, 0):.3g}, after {state.learning_rate:.3g}"
             )
 
     @property

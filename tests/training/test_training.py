@@ -619,13 +619,14 @@ def test_another_length_of_the_run_changes_the_rate_and_says_so(
     _, _, notes = run(picture_folder, tmp_path / "model", longer)
     line = (
         "the linear schedule now ends after step 8, not 4: the learning rate continues at 0.001,"
-        " not 0"
+        " after 0.0005"
     )
     assert (line in notes) == said
     rate = epochs(tmp_path / "model")[-1]["learning_rate"]
     assert rate == pytest.approx(0.002 * (1 / 8 if said else 1))
-    _, _, notes = run(picture_folder, tmp_path / "model", longer)
-    assert not any("schedule now ends" in note for note in notes)
+    for again in (longer, first):  # over, or with nothing but an evaluation left
+        _, _, notes = run(picture_folder, tmp_path / "model", again)
+        assert not any("schedule now ends" in note for note in notes)
 
 
 @pytest.mark.long
