@@ -5,6 +5,9 @@ import struct
 import zipfile
 from typing import BinaryIO
 
+# The entry of a .tflite file's manifest with the digest of what stands before its archive, as
+# sha256_before has it; files of earlier versions have none.
+FLATBUFFER = "flatbuffer_sha256"
 _MOST_MEMBERS = 10_000
 _ENTRY = b"PK\x01\x02"  # how each entry of a directory begins; zipfile makes an object of it
 _BLOCK = 2**20  # bytes that are looked through at once

@@ -7,9 +7,8 @@ import json
 import os
 from typing import Any
 
-from alexnet_tf import bounds
+from alexnet_tf import archives, bounds
 from alexnet_tf.classifiers import BATCH_SIZES
-from alexnet_tf.edge.tflite import FLATBUFFER
 from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.network import surgery
 from alexnet_tf.network.model import DROPOUT_RATE
@@ -63,7 +62,7 @@ class Conversion:
             value.get("compared with"),
             value.get("count"),
             value.get("max_accuracy_drop"),
-            value.get(FLATBUFFER),
+            value.get(archives.FLATBUFFER),
         )
 
 

@@ -208,9 +208,10 @@ def _models_of_other_files_are_gone():
 
 
 @pytest.fixture(autouse=True)
-def _no_flag_is_left_given():
-    """The next test in this process would run with it."""
+def _no_flag_and_no_policy_is_left():
+    """The next test in this process would run with it, or with its policy."""
     yield
+    keras.config.set_dtype_policy("float32")
     for name, module in list(sys.modules.items()):
         if name.startswith("alexnet_tf.commands.") and hasattr(module, "FLAGS"):
             for flag in module.FLAGS:

@@ -119,7 +119,8 @@ def test_a_model_is_built_and_its_weights_read_without_tensorflow(name):
     """As on the JAX and PyTorch backends of Keras, where it is not installed."""
     modules = closure(f"alexnet_tf.{name}")
     assert "keras" in modules or name == "settings"
-    assert not [one for one in modules if one.split(".")[0].startswith("tensorflow")], modules
+    others = "tensorflow", "ai_edge_litert"
+    assert not [one for one in modules if one.split(".")[0].startswith(others)], modules
 
 
 EXAMPLES = sorted(

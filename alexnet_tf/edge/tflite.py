@@ -21,10 +21,6 @@ from alexnet_tf.classifiers import LEAST_FLOAT, NONE, best_classes, check_probab
 from alexnet_tf.edge import pictures
 from alexnet_tf.errors import UserError
 
-# The entry of the manifest with the sha256 of all that stands before the archive; files of earlier
-# versions have none.
-FLATBUFFER = "flatbuffer_sha256"
-
 
 class Tflite:
     """A .tflite file with its labels and the manifest of the export that it was made from;
@@ -58,7 +54,7 @@ class Tflite:
                 manifest = bounds.expect(
                     dict, bounds.parse(self.members[bounds.MANIFEST]), "its manifest"
                 )
-                if manifest.get(FLATBUFFER) not in (None, archives.sha256_before(stream)):
+                if manifest.get(archives.FLATBUFFER) not in (None, archives.sha256_before(stream)):
                     raise UserError(
                         f"{self.name} is damaged: its network is not the one that alexnet convert"
                         " wrote; copy it again, or convert again."
