@@ -25,7 +25,6 @@ from alexnet_tf.network.model import (
     DROPOUT_RATE,
     VARIANTS,
     build_model,
-    has_dropout,
     has_init,
     initial_stddev,
 )
@@ -206,14 +205,8 @@ def _train(strategy):
 
 def _check_of_variant():
     """Raises UserError for a flag that would change nothing in this variant."""
-    variant = _VARIANT.value
-    without_effect = {
-        "dropout_rate": not has_dropout(variant),
-        "init": not has_init(variant),
-        "colour_noise": VARIANTS[variant]["channels"] == 1,
-    }
-    given = (name for name, is_so in without_effect.items() if is_so and FLAGS[name].present)
-    defaults.check_of_variant(variant, **{name: FLAGS[name].value for name in given})
+    given = (flag for flag in (_DROPOUT_RATE, _INIT, _COLOUR_NOISE) if flag.present)
+    defaults.check_of_variant(_VARIANT.value, **{flag.name: flag.value for flag in given})
 
 
 def _open(model_dir, batch_size, chief):

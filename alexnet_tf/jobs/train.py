@@ -22,7 +22,6 @@ from alexnet_tf.network.model import (
     DROPOUT_RATE,
     VARIANTS,
     build_model,
-    has_dropout,
     initial_stddev,
 )
 from alexnet_tf.pixels import Preprocessing
@@ -148,7 +147,11 @@ def train(
     objective.weights(dataset.class_names)
     if own_model is None:
         side = defaults.check_image_size(variant, image_size)
-        _check_effect(variant, dropout_rate, colour_noise)
+        defaults.check_of_variant(
+            variant,
+            dropout_rate=None if dropout_rate == DROPOUT_RATE else dropout_rate,
+            colour_noise=colour_noise,
+        )
         checkpoints.check_same(model_dir, stored, {"variant": variant, "image_size": side})
         network = _of_variant(variant, side, dropout_rate, dataset, strategy, asked.seed)
         preprocessing = preprocessing or _pixels_of_variant(variant, stored, dataset, side)
@@ -261,16 +264,6 @@ def _check_fields(plan: dict[str, Any]) -> None:
         raise UserError(
             f"{min(strange)}= is not a parameter of train; use some of {', '.join(sorted(taken))}."
         )
-
-
-def _check_effect(variant: str, dropout_rate: float, colour_noise: float | None) -> None:
-    """Raises UserError for what would have no effect in `variant`."""
-    without_effect: dict[str, float | None] = {}
-    if not has_dropout(variant) and dropout_rate != DROPOUT_RATE:
-        without_effect["dropout_rate"] = dropout_rate
-    if VARIANTS[variant]["channels"] == 1:
-        without_effect["colour_noise"] = colour_noise
-    defaults.check_of_variant(variant, **without_effect)
 
 
 def _tell_rate_of_lars(plan: Plan, note: Callable[[str], None]) -> None:

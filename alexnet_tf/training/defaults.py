@@ -11,15 +11,24 @@ from alexnet_tf.network.model import (
     VARIANTS,
     check_large_enough,
     check_variant,
+    has_dropout,
+    has_init,
     stable_rate,
 )
 from alexnet_tf.pixels import Preprocessing, default_resize
 
 
-def check_of_variant(variant: str, **without_effect: float | str | None) -> None:
-    """Raises UserError for a value, neither 0 nor empty, that has no effect in `variant`."""
-    for name, value in without_effect.items():
-        if value:
+def check_of_variant(variant: str, **given: float | str | None) -> None:
+    """Raises UserError for a `given` dropout_rate, init or colour_noise, neither 0 nor empty, that
+    has no effect in `variant`.
+    """
+    without_effect = {
+        "dropout_rate": not has_dropout(variant),
+        "init": not has_init(variant),
+        "colour_noise": VARIANTS[variant]["channels"] == 1,
+    }
+    for name, value in given.items():
+        if value and without_effect[name]:
             raise UserError(f"{name}={value} has no effect with variant={variant}; omit it.")
 
 
