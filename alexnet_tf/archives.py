@@ -5,6 +5,8 @@ import struct
 import zipfile
 from typing import BinaryIO
 
+import numpy as np
+
 # The entry of a .tflite file's manifest with the digest of what stands before its archive, as
 # sha256_before has it; files of earlier versions have none.
 FLATBUFFER = "flatbuffer_sha256"
@@ -36,6 +38,26 @@ def members(stream: BinaryIO) -> dict[str, bytes]:
             return {entry.filename: archive.read(entry) for entry in entries}
     # an archive of a later version, or encrypted; of a damaged directory
     except (RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
+        raise ValueError(str(error)) from None
+
+
+def arrays(stream: BinaryIO, most: int | None = None) -> dict[str, np.ndarray]:
+    """{name: array} of an .npz that NumPy wrote; of one from anywhere, if it has at most `most`
+    bytes. Raises ValueError for a larger or damaged one, and for anything else.
+    """
+    try:
+        if most is not None:
+            check_count(stream)
+            with zipfile.ZipFile(stream) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > most:
+                    raise ValueError(f"more than {most} bytes")
+        with np.load(stream, allow_pickle=False) as found:
+            return {name: found[name] for name in found.files}
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, zlib, bz2 and NumPy have a dozen kinds for damage
+        if isinstance(error, OSError) and error.errno:  # of the disk
+            raise
         raise ValueError(str(error)) from None
 
 

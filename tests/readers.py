@@ -29,7 +29,7 @@ def pickles():
     from alexnet_tf.weights import pickles as reader
 
     def read(content):
-        with contextlib.suppress(*formats._UNREADABLE):
+        with contextlib.suppress(*formats.UNREADABLE):
             reader.load(io.BytesIO(content), {})
 
     return read
@@ -56,6 +56,19 @@ def settings():
             found = Settings.from_json(content)
             assert Settings.from_json(json.dumps(found.to_json())) == found
             found.of_a_stranger()
+
+    return read
+
+
+def records():
+    """Records of the pictures that a network was trained on, as its files bring them."""
+    from alexnet_tf.data.record import Record
+    from alexnet_tf.errors import UserError
+
+    def read(content):
+        with contextlib.suppress(UserError):
+            known = Record.from_bytes(content, "pictures.npz")
+            assert known.has_seen(known.trained).all()
 
     return read
 
@@ -140,5 +153,5 @@ def protobufs():
 
 READERS = {
     reader.__name__: reader
-    for reader in (weights, pickles, pictures, settings, tflite, bodies, protobufs)
+    for reader in (weights, pickles, pictures, settings, records, tflite, bodies, protobufs)
 }

@@ -20,11 +20,11 @@ import math
 import os
 import pathlib
 import re
-import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from alexnet_tf import archives
 from alexnet_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def read_identities(builder: "DatasetBuilder") -> dict[str, np.ndarray]:
         return {}
     path = pathlib.Path(builder.data_dir) / IDENTITIES
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        with open(path, "rb") as stream:
+            found = archives.arrays(stream)
+    except (OSError, ValueError):
         found = {}
     if {name: array.shape for name, array in found.items()} != {
         name: (split.num_examples,) for name, split in builder.info.splits.items()

@@ -16,21 +16,19 @@ import functools
 import io
 import os
 import pathlib
-import zipfile
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from alexnet_tf import archives, disk
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from alexnet_tf.data.splits import Dataset
 
 FILE = "pictures.npz"
-_LARGEST = 2**28  # bytes
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError)
+_LARGEST = 2**28  # bytes: more pictures than any data set has
 _NONE = np.zeros(0, np.uint64)
 _NAMES, _TRUNK = ("trained", "held_out"), "trunk_"
 
@@ -77,13 +75,9 @@ class Record:
     def from_bytes(cls, content: bytes, path: str | os.PathLike) -> "Record":
         """Raises UserError, naming `path`, if `content` is no record."""
         try:
-            archives.check_count(io.BytesIO(content))
-            with zipfile.ZipFile(io.BytesIO(content)) as members:
-                if sum(member.file_size for member in members.infolist()) > _LARGEST:
-                    raise ValueError("more pictures than any data set has")
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                names = [*_NAMES, *(name for name in arrays if name.startswith(_TRUNK))]
-                stored = {name: arrays[name] for name in names}
+            arrays = archives.arrays(io.BytesIO(content), _LARGEST)
+            names = [*_NAMES, *(name for name in arrays if name.startswith(_TRUNK))]
+            stored = {name: arrays[name] for name in names}
             if any(array.dtype != np.uint64 or array.ndim != 1 for array in stored.values()):
                 raise ValueError("other arrays")
             known = {name: np.cumsum(array, dtype=np.uint64) for name, array in stored.items()}
@@ -91,10 +85,10 @@ class Record:
             if len(known) > len(_NAMES):
                 below = cls(known[f"{_TRUNK}trained"], known[f"{_TRUNK}held_out"])
             return cls(known["trained"], known["held_out"], below)
-        except _UNREADABLE as error:
+        except (ValueError, KeyError, MemoryError) as error:
             raise UserError(
                 f"{path}, the record of the pictures that were trained on, cannot be read "
-                f"({error}); restore it from a copy."
+                f"({one_line(error, 160)}); restore it from a copy."
             ) from None
 
 

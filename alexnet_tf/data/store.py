@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import console, disk, picture_files, preprocessing
+from alexnet_tf import archives, console, disk, picture_files, preprocessing
 from alexnet_tf.data import pictures, pipeline, prepared
 from alexnet_tf.data.splits import Dataset, Split, Tensors
-from alexnet_tf.errors import UserError
+from alexnet_tf.errors import UserError, one_line
 from alexnet_tf.pixels import Preprocessing
 
 SIDE = 256  # pixels, in the paper and in its source
@@ -53,7 +53,9 @@ class _Tally:
     def read(cls, path: pathlib.Path) -> "_Tally":
         if not path.exists():
             return cls([], [], [], np.zeros([4, 4]), np.zeros([SIDE, SIDE, 3], np.int64), [])
-        with np.load(path) as stored:
+        try:
+            with open(path, "rb") as stream:
+                stored = archives.arrays(stream)
             return cls(
                 stored["lengths"].tolist(),
                 stored["sizes"].tolist(),
@@ -62,6 +64,11 @@ class _Tally:
                 stored["image_sum"],
                 stored["numbers"].tolist(),
             )
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{path} is damaged ({one_line(error, 160)}); remove {path.parent}, and all of it "
+                "is stored again."
+            ) from None
 
     def write(self, path: pathlib.Path) -> None:
         with disk.appearing(path) as unfinished, open(unfinished.path, "wb") as stream:

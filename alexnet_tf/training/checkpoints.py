@@ -36,14 +36,13 @@ import re
 import shlex
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from alexnet_tf import bounds, disk
+from alexnet_tf import archives, bounds, disk
 from alexnet_tf.bounds import LABELS, MANIFEST
 from alexnet_tf.data import record
 from alexnet_tf.errors import UserError, one_line
@@ -74,7 +73,6 @@ _OPTIMIZER, _STATE, _LAST = "optimizer.npz", "state.json", "last.npz"
 _SUMMED = WEIGHTS, _OPTIMIZER, _STATE
 _STEP = re.compile(r"step-(\d{8})")  # the name of a checkpoint
 _EVALUATION = "evaluation.json"
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
 def holds_model(model_dir: str | os.PathLike) -> bool:
@@ -178,8 +176,7 @@ def save(
     """
     last = None
     if has_last(model_dir, state.step):
-        with np.load(_folder(model_dir) / _name(state.step) / _LAST, allow_pickle=False) as arrays:
-            last = dict(arrays)
+        last = _stored(_folder(model_dir) / _name(state.step) / _LAST)
     write(model_dir, copy_of(model, optimizer, last), state, keep)
 
 
@@ -525,7 +522,7 @@ def restore(
                 "it was when it was trained, including the names of its layers, or pass another "
                 "model_dir."
             ) from None
-        except _UNREADABLE as error:
+        except (OSError, ValueError, KeyError) as error:
             instead = "; trying the one before" if step is None else ""
             report(f"{checkpoint} is damaged ({one_line(error, 160)}){instead}.")
             continue
@@ -714,18 +711,18 @@ class OtherWeights(Exception):
 def _read(
     path: pathlib.Path, variables: Sequence[keras.Variable]
 ) -> list[tuple[keras.Variable, np.ndarray]]:
-    with (
-        open(path, "rb", opener=disk.regular) as stream,
-        np.load(stream, allow_pickle=False) as arrays,
-    ):
-        kept = [variable for variable in variables if not is_seed(variable)]
-        stored = {name: arrays[name] for name in arrays.files}
-        values = []
-        for variable, name in zip(kept, match(stored, kept)):
-            value = stored[name]
-            if value.shape != tuple(variable.shape):
-                raise OtherWeights(f"{name} is {value.shape} instead of {tuple(variable.shape)}")
-            if not np.isfinite(value).all():
-                raise ValueError(f"{path.name}: {variable.path} holds a number that is not finite")
-            values.append((variable, value))
-        return values
+    kept = [variable for variable in variables if not is_seed(variable)]
+    stored, values = _stored(path), []
+    for variable, name in zip(kept, match(stored, kept)):
+        value = stored[name]
+        if value.shape != tuple(variable.shape):
+            raise OtherWeights(f"{name} is {value.shape} instead of {tuple(variable.shape)}")
+        if not np.isfinite(value).all():
+            raise ValueError(f"{path.name}: {variable.path} holds a number that is not finite")
+        values.append((variable, value))
+    return values
+
+
+def _stored(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with open(path, "rb", opener=disk.regular) as stream:
+        return archives.arrays(stream)

@@ -35,7 +35,8 @@ from alexnet_tf.weights.pytorch import read_torch_archive, read_torch_pickles
 from alexnet_tf.weights.safetensors import read_safetensors
 
 _LARGEST_FILE = 2**30  # bytes; the published files have 0.24e9
-_UNREADABLE = (
+# What the readers raise for damaged bytes.
+UNREADABLE = (
     ValueError,
     TypeError,
     LookupError,
@@ -87,7 +88,7 @@ def parse(
         return weights
     except Unsupported as error:
         raise UserError(f"{name} {error}.") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = " ".join(
             (
                 str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
@@ -150,7 +151,7 @@ def _recognise_archive(content: bytes) -> tuple[str, Callable[[bytes], Weights] 
         archives.check_count(io.BytesIO(content))
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             names = archive.namelist()
-    except _UNREADABLE:  # the readers say how it is damaged
+    except UNREADABLE:  # the readers say how it is damaged
         torch = b"/data.pkl" in content[:LARGEST_HEADER]  # written first
         return (".pth", read_torch_archive) if torch else (".npz", read_npz)
     if any(name.endswith("/data.pkl") for name in names):
