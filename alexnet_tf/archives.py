@@ -1,8 +1,10 @@
 """Zip archives that may come from anywhere: to read one costs no more than its own bytes."""
 
+import contextlib
+import errno
 import hashlib
-import struct
 import zipfile
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -26,26 +28,22 @@ def members(stream: BinaryIO) -> dict[str, bytes]:
     Raises CompressedError where one is compressed, ValueError for any other archive.
     """
     check_count(stream)
-    try:
-        with zipfile.ZipFile(stream) as archive:
-            entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise CompressedError("a member is compressed, and might be of any size")
-            if len({entry.filename for entry in entries}) < len(entries):
-                raise ValueError("two members of one name")
-            if sum(entry.file_size for entry in entries) > stream.seek(0, 2):
-                raise ValueError("members that overlap")
-            return {entry.filename: archive.read(entry) for entry in entries}
-    # an archive of a later version, or encrypted; of a damaged directory
-    except (RuntimeError, EOFError, struct.error, zipfile.BadZipFile) as error:
-        raise ValueError(str(error)) from None
+    with _damage_told(), zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise CompressedError("a member is compressed, and might be of any size")
+        if len({entry.filename for entry in entries}) < len(entries):
+            raise ValueError("two members of one name")
+        if sum(entry.file_size for entry in entries) > stream.seek(0, 2):
+            raise ValueError("members that overlap")
+        return {entry.filename: archive.read(entry) for entry in entries}
 
 
 def arrays(stream: BinaryIO, most: int | None = None) -> dict[str, np.ndarray]:
     """{name: array} of an .npz that NumPy wrote; of one from anywhere, if it has at most `most`
     bytes. Raises ValueError for a larger or damaged one, and for anything else.
     """
-    try:
+    with _damage_told():
         if most is not None:
             check_count(stream)
             with zipfile.ZipFile(stream) as archive:
@@ -53,10 +51,20 @@ def arrays(stream: BinaryIO, most: int | None = None) -> dict[str, np.ndarray]:
                     raise ValueError(f"more than {most} bytes")
         with np.load(stream, allow_pickle=False) as found:
             return {name: found[name] for name in found.files}
-    except MemoryError:
+
+
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
+    """Raises ValueError for what zipfile, zlib, bz2 and NumPy raise for damage: a dozen kinds, some
+    of their own.
+    """
+    try:
+        yield
+    except (ValueError, MemoryError):
         raise
-    except Exception as error:  # zipfile, zlib, bz2 and NumPy have a dozen kinds for damage
-        if isinstance(error, OSError) and error.errno:  # of the disk
+    except Exception as error:
+        # EINVAL is a place before the file's beginning; all others are of the disk.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise ValueError(str(error)) from None
 

@@ -410,7 +410,12 @@ class Onnx:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         try:
-            self._session = runtime.InferenceSession(content, options, ["CPUExecutionProvider"])
+            self._session = runtime.InferenceSession(
+                content,
+                options,
+                ["CPUExecutionProvider"],
+                enable_fallback=0,  # it would try a damaged file again, and print so
+            )
             texts = self._session.get_modelmeta().custom_metadata_map
             before = content[: int(texts.get(_LENGTH, 0))]
             if texts.get(_DIGEST) not in (None, hashlib.sha256(before).hexdigest()):
