@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -46,6 +47,9 @@ class Weights:
     class_names: tuple[str, ...] = ()  # of a .pth: of its outputs in order, by one of CLASS_NAMES
 
 
+# The names, by their last word, of three numbers beside a network: what its pixels are less, and
+# divided by.
+PIXEL_LEVELS = re.compile(r"(^|[._])(mean|std)$")
 # What scripts of PyTorch store them as: {name: number}, as torchvision's ImageFolder has it,
 # {number: name}, and lists of names.
 CLASS_NAMES = "class_to_idx", "idx_to_class", "classes", "class_names"

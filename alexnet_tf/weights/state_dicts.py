@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from alexnet_tf.errors import UserError, first_few
-from alexnet_tf.weights.contents import CLASS_NAMES, Weights
+from alexnet_tf.weights.contents import CLASS_NAMES, PIXEL_LEVELS, Weights
 from alexnet_tf.weights.layouts import Arrays
 
 # Components that wrappers of PyTorch put into names, and that say nothing.
@@ -181,8 +181,7 @@ def told_passed_over(
         array, outside = arrays.get(key), not key.startswith(prefix)
         counts = array is not None and array.dtype.kind in "iub"
         single = array is not None and array.size == 1
-        # what `statements` reads as the mean and the deviation of the pixels
-        levels = array is not None and array.size == 3 and re.search(r"(^|[._])(mean|std)$", key)
+        levels = array is not None and array.size == 3 and PIXEL_LEVELS.search(key)
         words = _OF_A_TRAINING if outside else set() if prefix else _OF_AN_OPTIMIZER
         if outside and key.startswith(state_dict) and array is not None and array.ndim > 1:
             words = _MAY_BE_KERNELS  # metric_fc is a layer, and so may be whatever has a kernel

@@ -8,7 +8,6 @@ both.
 
 import dataclasses
 import os
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from alexnet_tf.bounds import LARGEST_RESIZE
 from alexnet_tf.errors import UserError
 from alexnet_tf.network.model import VARIANTS
 from alexnet_tf.pixels import Preprocessing
-from alexnet_tf.weights.contents import Weights
+from alexnet_tf.weights.contents import PIXEL_LEVELS, Weights
 from alexnet_tf.weights.layouts import Layers
 
 
@@ -101,8 +100,8 @@ def told_of_pixels(weights: Weights, prefix: str, name: str | os.PathLike, neede
     pairs = {
         (numbers[key], numbers[beside])
         for key in numbers
-        if re.search(r"(^|[._])mean$", key) and not (prefix and key.startswith(prefix))
-        if (beside := f"{key[:-4]}std") in numbers
+        if PIXEL_LEVELS.search(key) and not (prefix and key.startswith(prefix))
+        if key.endswith("mean") and (beside := f"{key.removesuffix('mean')}std") in numbers
     }
     if len(pairs) != 1:
         return None, None
