@@ -46,6 +46,7 @@ _OF_OTHERS = (
     *((hinge, "targets of -1 and 1", "2 * targets - 1, logits") for hinge in _HINGES),
     (keras.losses.mean_absolute_percentage_error, "targets that are not 0", ""),
     (keras.losses.circle, "embeddings", ""),
+    (keras.losses.sparse_categorical_crossentropy, "labels", ""),
 )
 
 
@@ -136,7 +137,8 @@ class Objective:
 
     def try_out(self, rows: int, pixels: Preprocessing, class_names: tuple) -> None:
         """Raises UserError if `augment` cannot be computed of `rows` images of all levels, or makes
-        others of them than 0..255: evaluation is of those; and if `loss` cannot be computed.
+        others of them than 0..255: evaluation is of those; and if `loss` cannot be computed, or
+        does not fall where the logits of the right classes rise from -1, as one of probabilities.
         """
         images, targets = _shapes(rows, pixels, class_names)
         labels = tf.one_hot(tf.range(rows) % targets[-1], targets[-1])
@@ -148,7 +150,17 @@ class Objective:
             _check_augmented(made, images, targets)
             _check_levels("augment", tf.nest.flatten(made)[0])
         if self.loss:
-            _check_losses(_computed("loss", self.loss, "logits", labels, labels), targets)
+            logits = -tf.ones(targets)  # which no probabilities are
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                made = _computed("loss", self.loss, "logits", labels, logits)
+            _check_losses(made, targets)
+            if not tf.reduce_sum(labels * tape.gradient(made, logits)) < 0:  # NaN is not either
+                raise UserError(
+                    f"loss={name_of(self.loss)} does not fall where the logits of the right classes"
+                    " rise from -1; if it is a loss of probabilities, pass lambda targets, logits: "
+                    "LOSS(targets, tf.nn.softmax(logits)), with it as LOSS."
+                )
 
     def judge(self, class_names: tuple) -> Callable:
         """A function of targets and logits, float32 [n, classes] both, to (losses float32 [n],
@@ -370,7 +382,7 @@ def _check_loss(loss: Callable | None, is_soft: bool) -> None:
             call = f"lambda targets, logits: keras.losses.{of_others.__name__}({arguments})"
             raise UserError(
                 f"loss={called} wants {wanted}, but it gets targets from 0 to 1 and logits; pass "
-                f"{call if arguments else 'another'}."
+                f"{call if arguments else 'another, or none for the cross-entropy'}."
             )
     if isinstance(loss, keras.losses.Loss):
         told, how = loss.get_config() | {"reduction": loss.reduction}, "build it with"

@@ -68,6 +68,8 @@ def test_a_loss_of_probabilities_is_refused_with_one_that_learns(loss):
             "targets that are not 0, .* another",
         ),
         (losses.circle, "wants embeddings, .* pass another"),
+        (losses.SparseCategoricalCrossentropy(True), "wants labels, .* another, or none for the"),
+        (losses.sparse_categorical_crossentropy, "wants labels"),
     ],
 )
 def test_a_loss_of_something_else_is_refused(loss, message):
@@ -114,6 +116,28 @@ def test_a_class_is_refused_with_what_is_taken():
 )
 def test_a_loss_of_scores_is_taken(loss):
     check(loss=loss, label_smoothing=0.1, class_weights=[1, 2, 3])
+
+
+def _focal(targets, probabilities):
+    shares = probabilities / tf.reduce_sum(probabilities, 1, keepdims=True)
+    shares = tf.clip_by_value(shares, 1e-7, 1 - 1e-7)
+    return tf.reduce_sum((1 - shares) ** 2 * -targets * tf.math.log(shares), 1)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        _focal,
+        lambda targets, shares: losses.categorical_crossentropy(targets, shares),
+        lambda targets, shares: losses.dice(targets, shares, axis=1),
+        lambda targets, shares: -tf.reduce_sum(targets * tf.math.log(shares + 1e-7), 1),
+        lambda targets, shares: tf.reduce_sum((targets - tf.clip_by_value(shares, 0, 1)) ** 2, 1),
+    ],
+)
+def test_a_loss_of_ones_own_of_probabilities_is_refused(loss):
+    with pytest.raises(UserError, match=r"^loss=.* does not fall .*tf.nn.softmax\(logits\)"):
+        check(loss=loss)
+    check(loss=lambda targets, logits: loss(targets, tf.nn.softmax(logits)))
 
 
 def test_a_loss_that_is_made_of_one_of_probabilities_is_taken():
