@@ -126,6 +126,11 @@ class Network(abc.ABC):
         return self.probabilities(crop[None])[0]
 
     @property
+    def step_of_weights(self) -> int:
+        """The step that its weights are those after: that of the best, if a training kept these."""
+        return (self.figures or {}).get("step", self.step)
+
+    @property
     def class_names(self) -> tuple:
         """In the order of the outputs."""
         return self.settings.class_names
@@ -293,7 +298,7 @@ class Trained(Network):
 
     def classifier(self) -> Classifier:
         self.check_whole()
-        return self._classifier_of_model(f"{self.path}, step {self.step}")
+        return self._classifier_of_model(f"{self.path}, step {self.step_of_weights}")
 
 
 def _in_training(path: pathlib.Path, note: Callable[[str], None]) -> Network:

@@ -68,6 +68,7 @@ def draw_filters(network: Network) -> Figure:
                 interpolation="nearest",
             )
     towers = "; tower a above, tower b below" if len(kernels) == 2 else ""
-    after = f" after step {network.step}" if network.step else ""  # imported weights have none
+    step = network.step_of_weights
+    after = f" after step {step}" if step else ""  # imported weights have none
     figure.suptitle(f"{name} of {network.settings.variant}{after}{towers}", fontsize=10)
     return figure

@@ -48,6 +48,11 @@ class Best:
         return self._state["step"]
 
     @property
+    def error(self) -> float:
+        """The lowest; the weights kept may be those of a later step, with a lower loss."""
+        return self._state["error"]
+
+    @property
     def figures(self) -> dict | None:
         return self._state["figures"]
 

@@ -44,7 +44,7 @@ def why_over(
         stopped = BY_PATIENCE  # which checkpoints of earlier versions do not say
     if stopped == BY_PATIENCE and best.is_over:
         return (
-            f"; {best.epochs_since} epochs without a lower error than that of step {best.step} "
+            f"; {best.epochs_since} epochs without a lower error than {best.error:.4g} "
             f"(patience={plan.patience}); pass a higher patience= to continue"
         )
     if stopped == BY_CALLBACK and has_callbacks and last_step <= (state.last_step or 0):

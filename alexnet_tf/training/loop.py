@@ -316,7 +316,7 @@ class _Run:
         elif self._best.is_over:
             self._note(
                 f"patience={plan.patience} counts from here: for {self._best.epochs_since} epochs"
-                f" there has been no lower error than that of step {self._best.step}"
+                f" there has been no lower error than {self._best.error:.4g}"
             )
         changes = plan.schedule in SPANNING and state.last_step not in (None, self.last_step)
         if changes and step < self.last_step and state.learning_rate is not None:
@@ -681,7 +681,7 @@ class _Run:
         if self._best.is_over:
             self._note(
                 f"stopped after step {self.state.step}: {self._plan.patience} epochs without a"
-                f" lower error than that of step {self._best.step}"
+                f" lower error than {self._best.error:.4g}"
             )
         elif self.is_stopped:
             self._note(f"stopped by a callback after step {self.state.step}")

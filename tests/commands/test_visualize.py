@@ -465,7 +465,7 @@ def test_the_first_convolution_of_a_network_of_ones_own_is_drawn():
         images = keras.Input((12, 12, channels))
         one = keras.Sequential([images, keras.layers.Conv2D(4, kernel), keras.layers.Dense(2)])
         settings = types.SimpleNamespace(variant="own")
-        of = types.SimpleNamespace(model=one, path="own", step=1, settings=settings)
+        of = types.SimpleNamespace(model=one, path="own", step_of_weights=1, settings=settings)
         filters.draw_filters(of).savefig(io.BytesIO())
     with pytest.raises(UserError, match="of own reads 4 channels; only kernels that read pictures"):
         filters.draw_filters(own(keras.layers.Dense(4), keras.layers.Conv2D(4, 3)))
@@ -481,7 +481,7 @@ def test_the_first_convolution_of_a_network_of_ones_own_is_drawn():
     # whatever layers further up are called
     early, late = keras.layers.Conv2D(5, 3, name="stem"), keras.layers.Conv2D(4, 3, name="conv1")
     named = own(early, late)
-    named.step, named.settings = 0, types.SimpleNamespace(variant="own")
+    named.step_of_weights, named.settings = 0, types.SimpleNamespace(variant="own")
     assert filters.draw_filters(named).get_suptitle() == "stem of own"
     (found,) = filters.kernels_of(
         own(keras.layers.Conv2D(5, 3, name="conv1a"), type(late)(4, 3, name="conv1b"))

@@ -202,6 +202,8 @@ def test_patience_keeps_the_best_weights_whatever_ends_a_training(tmp_path, hook
         np.testing.assert_array_equal(kept, best)
     judged = alexnet_tf.evaluate(network, data).figures()
     assert judged["top_1"] == network.figures["top_1"] == 1 and network.figures["step"] == 3
+    for one in (network, alexnet_tf.load(tmp_path / "model")):
+        assert one.classifier().name.endswith("/model, step 3")
     # the last evaluation had an only answer
     of_run = {"evaluated_on", "step", "train_images_per_s"}
     assert network.figures.keys() - judged.keys() == of_run

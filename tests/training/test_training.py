@@ -284,7 +284,7 @@ def test_what_patience_has_stopped_goes_on_from_its_last_weights(picture_folder,
     assert figures["step"] == 4 and checkpoints.newest_step(folder) == 12
     *_, notes = run(picture_folder, folder, plan(4, patience=2))
     assert notes[-1].endswith(
-        "step 12, with 16 asked for; 2 epochs without a lower error than that of step 4"
+        "step 12, with 16 asked for; 2 epochs without a lower error than 0.5"
         " (patience=2); pass a higher patience= to continue"
     )
     # as one that is written again with a temperature
