@@ -138,7 +138,7 @@ def test_the_export_says_what_it_is_and_comes_back(world, tmp_path):
         "pipeline_tag: image-feature-extraction" in card and "# AlexNet, lenet5: features" in card
     )
     assert 'version.signatures["features"]' in card and "classify" not in card
-    assert "`alexnet finetune --pretrained=.` makes one of it" in card
+    assert "`alexnet finetune --pretrained=.` turns it into one" in card
     found = alexnet_tf.load(folder / "exports")
     assert found.settings.missing == ("fc5",) and found.class_names == ()
     assert checkpoints.weights_digest(found.model) == checkpoints.weights_digest(network.model)
