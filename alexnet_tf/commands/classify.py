@@ -90,8 +90,9 @@ def main(pictures):
     _check_flags()
     found = [[] if path == "-" else picture_files.pictures_below(path) for path in pictures]
     for path, files in zip(pictures, found):
-        for file in files:
-            _check(file, not os.path.isdir(path))  # before a network is opened for nothing
+        if not os.path.isdir(path):
+            for file in files:
+                _check(file)  # before a network is opened for nothing
     answer, opened = _open_network()
     answers, replaced, times, count, faults = {}, set(), _Times(), 0, 0
 
@@ -187,10 +188,10 @@ def _files(pictures, found):
             yield from ((file, is_named) for file in files)
 
 
-def _check(file, is_named):
-    """Raises UserError for a file that cannot be opened."""
+def _check(file):
+    """Raises UserError for a file, named on the command line, that cannot be opened."""
     try:
-        open(file, "rb", opener=_opener(file, is_named)).close()
+        open(file, "rb", opener=_opener(file, True)).close()
     except OSError as error:
         raise UserError(f"{picture_files.shown(file)} cannot be read ({error.strerror}).") from None
 

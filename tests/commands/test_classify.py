@@ -46,16 +46,23 @@ def test_a_folder_stands_for_the_pictures_below_it(model_dir, tmp_path, capsys):
     assert "one of 3 classes is always that probable" in capsys.readouterr().err
 
 
-def test_a_picture_of_a_folder_that_does_not_decode_is_told_with_the_answers(model_dir, tmp_path):
+def test_pictures_of_a_folder_that_cannot_be_read_are_told_with_the_answers(model_dir, tmp_path):
     good, *_ = write_pictures(tmp_path / "pictures", 1)
     (tmp_path / "pictures/bad.jpg").write_bytes(good.read_bytes()[:300])
+    (tmp_path / "pictures/lost.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(tmp_path / "pictures/pipe.jpg")  # to which nobody writes
     json_path = tmp_path / "answers.json"
     json_path.write_text("of an earlier run")
-    with pytest.raises(UserError, match="1 of 4 pictures could not be classified"):
+    with pytest.raises(UserError, match="3 of 6 pictures could not be classified"):
         call(classify, f"--model={model_dir}", f"--json={json_path}", tmp_path / "pictures")
     answers = json.loads(json_path.read_text())
-    assert len(answers) == 4 and len(answers[str(good)]) == 3
-    assert "does not decode as a picture" in answers[f"{tmp_path}/pictures/bad.jpg"]["error"]
+    assert len(answers) == 6 and len(answers[str(good)]) == 3
+    for name, error in (
+        ("bad", "does not decode as a picture"),
+        ("lost", "cannot be read (No such file or directory)"),
+        ("pipe", "cannot be read (Not a regular file"),
+    ):
+        assert error in answers[f"{tmp_path}/pictures/{name}.jpg"]["error"]
 
 
 def test_the_unit_for_devices_passes_on_what_is_a_picture():
@@ -125,18 +132,14 @@ def test_a_model_that_is_no_file_is_told_before_its_kind(
     assert str(raised.value).startswith(message.format(path))
 
 
-def test_what_cannot_be_read_is_refused_before_any_answer(model_dir, tmp_path, capsys):
-    write_pictures(tmp_path / "pictures", 1)
-    (tmp_path / "pictures/lost.jpg").symlink_to("nowhere.jpg")
+def test_what_is_named_and_cannot_be_read_is_refused_before_any_answer(model_dir, tmp_path, capsys):
+    picture, *_ = write_pictures(tmp_path / "pictures", 1)
     (tmp_path / "empty").mkdir()
-    (tmp_path / "pipes").mkdir()
-    os.mkfifo(tmp_path / "pipes/pipe.jpg")  # to which nobody writes
+    os.mkfifo(tmp_path / "pipe.jpg")  # to which nobody writes
     for arguments, message in (
-        ([tmp_path / "pictures"], "lost.jpg cannot be read"),
-        ([tmp_path / "pictures/plain star", tmp_path / "empty"], "No picture .* in .*empty"),
-        ([tmp_path / "no.jpg"], "no.jpg does not exist"),
-        ([tmp_path / "pipes/pipe.jpg"], "pipe.jpg cannot be read .Not a regular file"),
-        ([tmp_path / "pipes"], "pipe.jpg cannot be read .Not a regular file"),
+        ([picture.parent, tmp_path / "empty"], "No picture .* in .*empty"),
+        ([picture, tmp_path / "no.jpg"], "no.jpg does not exist"),
+        ([picture, tmp_path / "pipe.jpg"], "pipe.jpg cannot be read .Not a regular file"),
         (["/dev/zero"], "/dev/zero cannot be read .Not a regular file"),
         ([], "No picture given"),
     ):
