@@ -460,11 +460,7 @@ def _how_to_import(path: pathlib.Path, weights: contents.Weights) -> str:
 def _settings_of_weights(content: bytes | dict) -> Settings:
     """The Settings of a weights file, which may come from anywhere. Raises ValueError."""
     settings = Settings.from_json(content).of_a_stranger()
-    there = {
-        "flags": settings.flags.get("dataset"),
-        "source": settings.source,
-        "versions": settings.others.get("versions"),
-    }
+    there = {"source": settings.source, "versions": settings.others.get("versions")}
     if missing := [name for name, value in there.items() if value is None]:
         raise ValueError(f"its settings lack {', '.join(missing)}")
     return settings

@@ -64,11 +64,13 @@ def arrays(rng):
     }
 
 
-def test_a_weights_file_is_a_model(tmp_path, arrays):
-    checkpoints.write_weights_file(tmp_path / "net.npz", arrays, settings())
+@pytest.mark.parametrize("dataset", [{"dataset": "shapes"}, {}], ids=["named", "of its user"])
+def test_a_weights_file_is_a_model(tmp_path, arrays, dataset):
+    of_file = settings(flags={"data_dir": None, "seed": 0} | dataset)
+    checkpoints.write_weights_file(tmp_path / "net.npz", arrays, of_file)
     assert [path.name for path in tmp_path.iterdir()] == ["net.npz"]
     loaded = checkpoints.load_model(tmp_path / "net.npz")
-    assert loaded.settings.to_json() == Settings.from_json(settings()).to_json()
+    assert loaded.settings.to_json() == Settings.from_json(of_file).to_json()
     assert (loaded.step, loaded.figures, loaded.record) == (0, None, None)
     assert same({weight.path: np.asarray(weight.value) for weight in loaded.model.weights}, arrays)
 
@@ -91,7 +93,6 @@ def test_a_weights_file_is_a_model(tmp_path, arrays):
         ({"preprocessing": settings()["preprocessing"] | {"code": 1}}, "not a weights file"),
         ({"source": None}, "not a weights file"),
         ({"class_names": [1, 2, 3]}, "a class name is 1"),
-        ({"flags": {}}, "lack flags"),
         ({"versions": None}, "lack versions"),
         (
             {"preprocessing": settings()["preprocessing"] | {"image_size": 28.5}},
