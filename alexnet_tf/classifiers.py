@@ -91,7 +91,7 @@ class Answers:
     labels: np.ndarray  # int64 [pictures], the classes that they are of
     losses: np.ndarray  # float64 [pictures], cross-entropy in nats
     # int32 [pictures, TOP, or all classes where there are fewer], the most probable classes, best
-    # first
+    # first; -1: none that has a probability
     best: np.ndarray
     bad_pictures: int = 0  # that could not be read, and have no row
     highest: np.ndarray | None = None  # float64 [pictures], the probability of the best, if kept

@@ -293,10 +293,15 @@ def _judge(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """(losses [n] in nats, the best classes [n, TOP], the probability [n] of the best of all).
 
-    A probability below `least` counts as that, so that every loss is finite.
+    A probability below `least` counts as that, so that every loss is finite. After the best class,
+    -1 stands where the others have the probability 0.
     """
     right = tf.gather(probabilities, labels, batch_dims=1)
     losses = -tf.math.log(tf.where(tf.math.is_nan(right), right, tf.maximum(right, least)))
-    # Of equal ones the lower index: ties are no gift.
+    # Of equal ones the lower index: ties are no gift. Most classes have 0 in an output of 8 bits,
+    # and then the first ones would be among the best of every picture.
     highest, best = tf.math.top_k(probabilities, min(TOP, probabilities.shape[-1]))
+    if probabilities.shape[-1] > TOP:
+        others = tf.where(highest[:, 1:] > 0, best[:, 1:], -1)
+        best = tf.concat([best[:, :1], others], 1)
     return losses, best, highest[:, 0]

@@ -269,8 +269,11 @@ def test_a_probability_of_zero_costs_what_the_output_can_tell_from_it(split):
         return tf.one_hot(tf.zeros(tf.shape(images)[:1], tf.int64), CLASSES)  # always class 0
 
     ensemble = [Classifier("sure", sure, GREY, (), {}, least=least) for least in (1 / 512, 1e-38)]
-    losses = [answer.losses[-1] for answer in evaluation.answers(one_device(), ensemble, split, 9)]
+    found = evaluation.answers(one_device(), ensemble, split, 9)
+    losses = [answer.losses[-1] for answer in found]
     np.testing.assert_allclose(losses, -np.log([1 / 512, 1e-38, 1 / 1024]))
+    # nor are classes of no probability among the best five, which would go by their order
+    assert [answer.figures()["top_5"] for answer in found] == [2 / 9] * 3
     broken = Classifier("broken", lambda images: sure(images) * np.nan, GREY, (), {})
     with pytest.raises(UserError, match="broken answers 9 of the 9 pictures of test with NaN"):
         evaluation.answers(one_device(), [broken], split, 9)
