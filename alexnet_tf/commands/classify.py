@@ -11,9 +11,10 @@ reaches --min_probability (by default that of the model), "none of these" comes 
 probability that the most probable class is wrong.
 
 A folder stands for all pictures anywhere below it, and - for pictures whose names come on standard
-input, one a line, which are answered one by one. If one of these is not a picture, it is reported
+input, one a line, which are answered one by one. If one of several is not a picture, it is reported
 on standard error and skipped, and the exit status is 2 in the end; if one named on the command line
-is not, the command ends at once. For a .tflite file TensorFlow is not needed.
+does not exist, the command ends before the first answer. For a .tflite file TensorFlow is not
+needed.
 """
 
 import json
@@ -108,7 +109,7 @@ def main(pictures):
             content = _read(file, is_named)
             classes = answer(content)
         except _NoPictureError as error:
-            if is_named:
+            if is_named and len(pictures) == 1:
                 raise UserError(f"{name} {error}") from None
             faults += 1
             if _JSON_LINES.value:

@@ -161,7 +161,8 @@ def test_what_cannot_be_read_is_told_and_the_others_are_answered(classify, capsy
     [
         ([], "No picture given; pass the paths of"),
         (["gone.jpg"], r"^gone.jpg does not exist"),
-        (["red.png", "net.tflite"], r"net.tflite does not decode as a picture \(neither JPEG"),
+        (["net.tflite"], r"net.tflite does not decode as a picture \(neither JPEG"),
+        (["net.tflite", "red.png"], "^1 of 2 pictures could not be classified"),
         (["-"], "No picture was named on standard input"),
         (["empty"], r"No picture \(.jpg, .*\) in empty"),
         (["--model=red.png", "--threads=1", "red.png"], "--threads=1 is for a .tflite file"),
