@@ -48,13 +48,14 @@ def draw_neighbours(seen: Seen) -> Figure:
         distances = np.linalg.norm(seen.features - seen.features[query], axis=1)
         distances[query] = -1.0  # a picture is its own nearest, even where another is the same
         for axis, number in zip(row, np.argsort(distances, kind="stable")):
-            show(axis, seen.image(number), seen.name(number))
+            show(axis, seen.image(number), seen.name(number), size=7)
             for spine in axis.spines.values():
                 spine.set(visible=number == query, linewidth=3, color="tab:red")
     figure.suptitle(
         f"framed: a picture; to its right the nearest by {seen.layer} of"
         f" {seen.network.settings.variant}",
         fontsize=9,
+        wrap=True,
     )
     return figure
 
@@ -92,7 +93,7 @@ def draw_confusions(seen: Seen, note: Callable[[str], None] = console.note) -> F
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 9 if len(there) <= _COUNTED else max(2, 270 / len(there))
-    names = [class_names[label] for label in there]
+    names = [_cut(class_names[label]) for label in there]
     axes.set_xticks(range(len(there)), names, rotation=90, fontsize=size)
     axes.set_yticks(range(len(there)), names, fontsize=size)
     axes.set(xlabel="taken for", ylabel="is")
@@ -107,10 +108,11 @@ def draw_confusions(seen: Seen, note: Callable[[str], None] = console.note) -> F
             color="white" if shares[row, column] > 0.5 else "black",
         )
     left_out = f"; {len(unknown)} of no class left out" if len(unknown) else ""
-    axes.set_title(
+    figure.suptitle(
         f"{seen.network.settings.variant}: {np.trace(counts)} of {len(known)} pictures right"
         f"{left_out}",
         fontsize=10,
+        wrap=True,
     )
     return figure
 
@@ -128,7 +130,7 @@ def chart(
         axis.text(
             0.02,
             place,
-            f"{class_names[label]} {100 * probabilities[label]:.1f} %",
+            f"{_cut(class_names[label])} {100 * probabilities[label]:.1f} %",
             va="center",
             fontsize=8,
         )
@@ -136,8 +138,14 @@ def chart(
     axis.axis("off")
 
 
-def show(axis: Axes, image: np.ndarray, title: str) -> None:
+def show(axis: Axes, image: np.ndarray, title: str, more: str = "", size: int = 9) -> None:
+    """An image below its title, cut where it is long, and what stands behind it whole."""
     axis.axis("on")
     axis.set(xticks=[], yticks=[])
     axis.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
-    axis.set_title(title if len(title) <= 24 else f"{title[:23]}…", fontsize=9)
+    axis.set_title(_cut(title) + more, fontsize=size)
+
+
+def _cut(name: str) -> str:
+    """`name`, or its beginning: names such as ImageNet's of 60 letters leave a figure no place."""
+    return name if len(name) <= 24 else f"{name[:23]}…"

@@ -126,6 +126,7 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
                 color=colour,
                 alpha=0.35,
                 linewidth=1,
+                marker="." if len(fine) == 1 else "",  # a line through one point shows nothing
                 label=f"{label}training",
             )
             axes.plot(
@@ -150,6 +151,9 @@ def draw_curves(model_dirs: Sequence[str | os.PathLike], reference: str | None =
     for axes, name in ((loss, "cross-entropy, nats"), (error, "top-1 error, %")):
         axes.set(xlabel="epoch", ylabel=name)
         axes.grid(alpha=0.3)
+        axes.update_datalim([(0, 0)])  # else the margin at the top is one of the data's own range
+        axes.autoscale_view()
+        axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.xaxis.get_major_locator().set_params(integer=True)
     # By name: of itself Matplotlib leaves out what begins with an underscore.

@@ -46,6 +46,7 @@ def draw_grad_cam(pictures: Pictures, class_name: str | None = None) -> Figure:
     figure.suptitle(
         f"{network.settings.variant}: where {last} finds evidence for the class (Grad-CAM)",
         fontsize=9,
+        wrap=True,
     )
     return figure
 
@@ -74,6 +75,7 @@ def draw_occlusion(
         f"{network.settings.variant}: probability lost where a square of {side} x {side} pixels"
         f" hides the picture, at steps of {stride}",
         fontsize=9,
+        wrap=True,
     )
     return figure
 
@@ -104,7 +106,7 @@ def _over_pictures(
             heat = of(image, int(label))
             show(axes[2 * row, column], image, pictures.name(number))
             below = axes[2 * row + 1, column]
-            show(below, image, f"{names[label]} {100 * probabilities[label]:.0f} %")
+            show(below, image, names[label], f" {100 * probabilities[label]:.0f} %")
             most = float(np.abs(heat).max())
             most = max(most, _LITTLE) if signed else most or 1.0
             below.imshow(
@@ -152,6 +154,7 @@ def draw_guided(pictures: Pictures, progress: Callable = console.progress) -> Fi
         f"{network.settings.variant}: of {len(pictures.files)} pictures, those that excite a map"
         " most, and what in them does so (guided backpropagation)",
         fontsize=9,
+        wrap=True,
     )
     return figure
 

@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgba
 
 from alexnet_tf import console, networks, preprocessing, pretrained
 from alexnet_tf.commands import visualize
-from alexnet_tf.data import folders, shapes
+from alexnet_tf.data import listing, shapes
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import answers, curves, filters, looking
 from alexnet_tf.figures.seen import Pictures, Seen
@@ -140,7 +140,8 @@ def test_predictions_show_the_five_best_with_the_right_one_marked(model_dir, pic
 def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request):
     seen = Seen(networks.load(request.getfixturevalue(kind)), [pictures])
     notes = []
-    (axes,) = answers.draw_confusions(seen, notes.append).axes
+    figure = answers.draw_confusions(seen, notes.append)
+    (axes,) = figure.axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     said = [CLASS_NAMES[label] for label in seen.probabilities(np.arange(13)).argmax(1)]
     expected = np.zeros([len(names)] * 2, int)
@@ -154,7 +155,7 @@ def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request)
     np.testing.assert_allclose(
         axes.images[0].get_array(), expected / np.maximum(expected.sum(1, keepdims=True), 1)
     )
-    assert expected.sum() == 12 and axes.get_title().endswith(
+    assert expected.sum() == 12 and figure.get_suptitle().endswith(
         f"{np.trace(expected)} of 12 pictures right; 1 of no class left out"
     )
     assert notes == [
@@ -162,8 +163,8 @@ def test_confusions_count_each_picture_of_a_known_class(kind, pictures, request)
         f" and are left out: {pictures}/unknown/a twin.jpg"
     ]
     seen = Seen(seen.network, [pictures / CLASS_NAMES[1]])
-    (axes,) = answers.draw_confusions(seen, notes.append).axes
-    assert axes.get_title().endswith(" of 4 pictures right")
+    title = answers.draw_confusions(seen, notes.append).get_suptitle()
+    assert title.endswith(" of 4 pictures right")
     (line,) = notes[1:]
     assert line.startswith("Not evaluated, for lack of pictures in what was passed: ")
     assert CLASS_NAMES[0] in line and CLASS_NAMES[1] not in line
@@ -309,6 +310,8 @@ def test_epochs_that_earlier_versions_numbered_by_the_pictures_follow_each_other
     assert list(evaluation.get_xdata()) == drawn
     (last,) = training.get_xdata()
     assert drawn[-1] < last <= drawn[-1] + 1
+    assert training.get_marker() == "."  # one point makes no line
+    assert training.axes.get_xlim()[0] == 0 and training.axes.get_ylim() == pytest.approx((0, 1.05))
 
 
 def test_trainings_in_folders_of_one_name_are_told_apart(tmp_path):
@@ -430,14 +433,14 @@ def test_mistakes_are_refused(model_dir, arguments, message):
 def test_a_picture_that_breaks_while_it_is_looked_at_is_named(kind, tmp_path, monkeypatch, request):
     write_pictures(tmp_path, 2)
     victim = next(tmp_path.rglob("*.jpg"))
-    listed = folders.list_pictures
+    listed = listing.list_pictures
 
     def list_and_break(*arguments):
         split, files = listed(*arguments)
         victim.write_bytes(b"no picture any more")
         return split, files
 
-    monkeypatch.setattr(folders, "list_pictures", list_and_break)
+    monkeypatch.setattr(listing, "list_pictures", list_and_break)
     with pytest.raises(UserError, match=f"{victim.name} .*; replace it or take it out"):
         Seen(networks.load(request.getfixturevalue(kind)), [tmp_path])
 

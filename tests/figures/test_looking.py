@@ -1,5 +1,6 @@
 """What is drawn is what was computed, under the right names."""
 
+import io
 import pathlib
 import types
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 from conftest import CLASS_NAMES, write_lenet5, write_pictures
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from alexnet_tf import networks
 from alexnet_tf.errors import UserError
-from alexnet_tf.figures import looking, png, saliency
+from alexnet_tf.figures import answers, looking, png, saliency
 from alexnet_tf.figures.seen import Pictures, Seen
 from alexnet_tf.network.model import build_model
 from alexnet_tf.pixels import Preprocessing
@@ -212,6 +214,52 @@ def test_a_class_whose_name_begins_with_an_underscore_is_in_the_legend(folder):
     (axis,) = looking.draw_map(seen).axes
     found = [text.get_text() for text in axis.get_legend().get_texts()]
     assert found == ["_background_noise_", "yes"]
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        looking.draw_occlusion,
+        looking.draw_grad_cam,
+        answers.draw_confusions,
+        answers.draw_neighbours,
+        answers.draw_predictions,
+    ],
+)
+def test_long_names_and_titles_leave_room_and_are_not_cut_off(draw, pictures, monkeypatch):
+    names = ("German shepherd, German shepherd dog, German police dog", "Highland terrier", "c")
+    monkeypatch.setattr(saliency, "grad_cam", lambda *_: np.ones((3, 3), np.float32))
+    monkeypatch.setattr(saliency, "last_convolution", lambda _: ("conv5", []))
+    seen = types.SimpleNamespace(
+        files=["a", "b", "c"],
+        labels=np.array([0, 1, -1]),
+        features=np.eye(3, dtype=np.float32),
+        network=types.SimpleNamespace(
+            class_names=names,
+            settings=types.SimpleNamespace(variant="one_weird_trick_pool5"),
+            preprocessing=Preprocessing(8, 8, 3, (0.0,) * 3, 1.0),
+            probabilities=lambda images: np.tile([0.93, 0.04, 0.03], (len(images), 1)),
+        ),
+        layer="pool5",
+        image=lambda _: np.zeros((8, 8, 3), np.uint8),
+        name=lambda number: names[number],
+        probabilities=lambda numbers: np.tile([0.93, 0.04, 0.03], (len(numbers), 1)),
+        some=lambda _: np.arange(pictures),
+    )
+    drawn = []
+    png.write(lambda: drawn.append(draw(seen)) or drawn[0], io.BytesIO())  # warnings are errors
+    drawn[0].draw_without_rendering()  # what is measured below is at its own resolution
+    whole = drawn[0].bbox
+    for text in (text for text in drawn[0].findobj(Text) if text.get_text()):
+        place = text.get_window_extent()
+        assert place.x0 >= whole.x0 - 1 and place.x1 <= whole.x1 + 1, text.get_text()
+    if draw in (looking.draw_occlusion, looking.draw_grad_cam):
+        titles = [axis.get_title() for axis in drawn[0].axes if len(axis.images) == 2]
+        assert titles == ["German shepherd, German… 93 %"] * pictures
+    if draw is answers.draw_neighbours:
+        ends = [axis.title.get_window_extent() for axis in drawn[0].axes[:3]]
+        assert all(left.x1 < right.x0 for left, right in zip(ends, ends[1:]))
 
 
 def drawn_with(fonts, words, path, monkeypatch):
