@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import matplotlib
 import numpy as np
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -336,11 +337,12 @@ def draw_map(seen: Seen) -> Figure:
         dots[label] = axis.scatter(
             along[of_class, 0], along[of_class, 1], s=12, color=colours.get(label, "grey")
         )
+    levels = Normalize(0, 255)  # of itself Matplotlib stretches those of a grey picture
     for number in seen.some(_THUMBNAILS):
         small = Image.fromarray(np.squeeze(seen.image(number))).resize([_THUMBNAIL] * 2)
         axis.add_artist(
             AnnotationBbox(
-                OffsetImage(np.array(small), cmap="gray", zoom=0.7),
+                OffsetImage(np.array(small), cmap="gray", norm=levels, zoom=0.7),
                 along[number],
                 pad=0.15,
                 bboxprops={

@@ -194,6 +194,8 @@ def test_a_map_has_all_pictures_at_their_places(network, folder):
     np.testing.assert_allclose(drawn, along)  # by class, as the files are in order
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list(CLASS_NAMES)
     assert f"{100 * shares[0]:.0f} %" in axis.get_xlabel() and len(axis.artists) == 12
+    images = [artist.offsetbox.get_children()[0] for artist in axis.artists]
+    assert {(image.norm.vmin, image.norm.vmax) for image in images} == {(0, 255)}
     with pytest.raises(UserError, match="2 picture.s. are too few for a map; pass three"):
         looking.draw_map(Seen(network, sorted(folder.rglob("*.jpg"))[:2]))
 
