@@ -22,7 +22,10 @@ def draw_courses(
     axes = figure.subplots()
     for label, colour, style, course in courses:
         places, values = zip(*course) if course else ((), ())
-        axes.plot(places, values, color=colour, linestyle=style, linewidth=1.2, label=label)
+        (line,) = axes.plot(
+            places, values, color=colour, linestyle=style, linewidth=1.2, label=label
+        )
+        line.set_marker("." if len(places) == 1 else "")  # of one point there is no line
     axes.axhline(level, color="black", linestyle="dotted", linewidth=1, label=f"{level:g}")
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.set_xlim(left=0)
@@ -69,7 +72,8 @@ def draw_colours(columns: Sequence[tuple[str, int, np.ndarray, float, float]]) -
     halves, what it rarely exceeds by chance): above, the kernels by half, and the two means; below,
     the difference beside chance.
     """
-    figure = Figure(figsize=(1.6 + 0.95 * len(columns), 5.6), layout="constrained")
+    width = max(5.6, 1.6 + 0.95 * len(columns))  # the legend and the arms' names need some
+    figure = Figure(figsize=(width, 5.6), layout="constrained")
     kernels, differences = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for place, (_, _, indices, difference, limit) in enumerate(columns):
         first = not place

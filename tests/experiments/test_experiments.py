@@ -454,7 +454,9 @@ def test_each_neuron_has_its_own_best_rate_and_then_the_other_seeds():
     at_once = [relu_result("relu", 0.001, 0, 5), relu_result("tanh", 0.001, 0, None, 1.0, True)]
     at_once[1].measured["course"].clear()
     assert relu.EXPERIMENT.tell(at_once)["found"].startswith("tanh diverged before")
-    relu.EXPERIMENT.draw(at_once)
+    at_once[0].measured["course"][:] = [[5, 0.25]]
+    lines = relu.EXPERIMENT.draw(at_once).axes[0].lines
+    assert lines[0].get_marker() == "."  # one point makes no line
     stalled = [relu_result(neuron, 0.001, 0, None) for neuron in ("relu", "tanh")]
     assert "no ratio" in relu.EXPERIMENT.tell(stalled)["found"]
 
@@ -532,6 +534,10 @@ def test_specialisation_is_told_and_drawn_by_arm(rng):
     titles = [text.get_text().replace("\n", " ") for text in kernels.texts]
     assert titles == ["two towers", "one tower, twice as wide"]
     assert len(differences.patches) == 4
+    figure = specialisation.EXPERIMENT.draw(results[:2])  # of one seed
+    figure.draw_without_rendering()
+    left, right = (text.get_window_extent() for text in figure.axes[0].texts)
+    assert left.x1 < right.x0
 
 
 def losses(leaving, first, last):
