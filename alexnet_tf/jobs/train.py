@@ -101,6 +101,8 @@ def train(
     momentum = bounds.number(momentum, "momentum", 1)
     weight_decay = bounds.number(weight_decay, "weight_decay")
     bias_rate = bounds.number(bias_rate, "bias_rate")
+    if isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+        raise _of_a_schedule("learning_rate")
     if learning_rate is not None:
         learning_rate = bounds.number(learning_rate, "learning_rate")
     check_kind(SGD2012 | None, optimizer, "optimizer", "an alexnet_tf.SGD2012 or LARS")
@@ -422,12 +424,16 @@ def _check_whole_levels(**given: Any) -> None:
 def _rate_of(optimizer: SGD2012) -> float:
     rate = optimizer.get_config()["learning_rate"]
     if not isinstance(rate, float):
-        raise UserError(
-            "optimizer= has a schedule for its rate, and so has the training; give it a number "
-            "and pass schedule=, or pass a LearningRateScheduler in callbacks= with "
-            "schedule='constant'."
-        )
+        raise _of_a_schedule("optimizer")
     return float(str(np.float32(rate)))  # 0.05, which a float32 holds as 0.05000000074
+
+
+def _of_a_schedule(parameter: str) -> UserError:
+    return UserError(
+        f"{parameter}= has a schedule of Keras for its rate, and so has the training; give it a "
+        "number and pass schedule=, or pass a LearningRateScheduler in callbacks= with "
+        "schedule='constant'."
+    )
 
 
 def _check_scope(

@@ -629,7 +629,11 @@ def test_the_rate_of_an_optimizer_that_is_given_is_obeyed(dataset, tmp_path):
         ({"optimizer": alexnet_tf.SGD2012(0.1), "weight_decay": 0}, "weight_decay= has no"),
         (
             {"optimizer": alexnet_tf.LARS(keras.optimizers.schedules.CosineDecay(1.0, 9))},
-            "optimizer= has a schedule for its rate",
+            "optimizer= has a schedule of Keras for its rate",
+        ),
+        (
+            {"learning_rate": keras.optimizers.schedules.CosineDecay(1.0, 9)},
+            "learning_rate= has a schedule of Keras for its rate, .* give it a number",
         ),
         (
             {"model": own_model, "preprocessing": PIXELS, "variant": "half"},
