@@ -280,10 +280,14 @@ def test_what_pillow_alone_reads_is_stored_as_it_is_meant_to_look(tmp_path, rng)
     dataset = datasets.open_dataset(
         "folder", tmp_path, suffixes=picture_files.SUFFIXES + picture_files.READ_BY_PREPARE
     )
-    assert (dataset.train.examples, dataset.bad_pictures) == (12, ()) and store.check(dataset) == (
-        [],
-        [],
-    )
+    assert (dataset.train.examples, dataset.bad_pictures) == (12, ())
+    found_by_training, identical = store.check(dataset)
+    assert identical == [] and found_by_training == [
+        f"{tmp_path}/{split}/{label}/rle.bmp cannot be read in training (a BMP with run-length "
+        "compression, which only alexnet prepare reads; elsewhere save it as JPEG or PNG)"
+        for split in ("train", "val")
+        for label in ("one", "two")
+    ]
     statistics = store.write(dataset, tmp_path / "stored/1.0.0", 90)
     assert (
         statistics["pictures"] == {"train": 12, "validation": 12}
