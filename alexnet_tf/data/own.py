@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from alexnet_tf import bounds, decoding, picture_files
 from alexnet_tf.data.copies import also_in
-from alexnet_tf.data.pictures import identity
+from alexnet_tf.data.pictures import identity, reason
 from alexnet_tf.data.splits import Dataset, Split, Tensors, as_it_is, shuffled_range
 from alexnet_tf.errors import UserError
 
@@ -29,7 +29,8 @@ def from_tf_data(
     window of so many. Both are read once here, to be counted and checked.
 
     Raises UserError for records that are none of these, for none at all or without end, for an
-    order that changes between two readings, and for names that are not of two classes or more.
+    order that changes between two readings, and for names that are not of two classes or more. So
+    do the splits where they are read and give more records than here, or fewer.
     """
     class_names = _names(class_names)
     counts, digests, known, splits = [], [], [], []
@@ -39,6 +40,7 @@ def from_tf_data(
         _check_kind(name, records)
         records = records.with_options(in_order)
         labels, digest, identities = _read(name, records, len(class_names))
+        records = records.apply(tf.data.experimental.assert_cardinality(len(labels)))
         counts.append(np.bincount(labels, minlength=len(class_names)))
         digests.append(digest)
         known.append(identities)
@@ -106,8 +108,11 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
     labels: list[int] = []
     first: list[bytes] = []
     digest, identities, highest = hashlib.sha256(), [], -1  # of files
-    for image, label in records.as_numpy_iterator():
-        if not isinstance(image, bytes):
+    heads: list[bytes] = []  # of files
+    for image, label in _read_by_user(name, records):
+        if isinstance(image, bytes):
+            heads.append(image[: picture_files.HEAD])
+        else:
             if image.ndim != 3 or image.size == 0 or image.shape[-1] not in (1, 3):
                 raise UserError(
                     f"{name} has an image of shape {image.shape} in record {len(labels)}; each has"
@@ -127,6 +132,12 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
             first.append(content)
     if not labels:
         raise UserError(f"{name} has no records; pass at least one.")
+    if heads and not any(map(picture_files.format_of, heads)):
+        raise UserError(
+            f"{name} has no picture file among its {len(heads)} records of bytes: the first is"
+            f" {picture_files.foreign(heads[0])}; pass the contents of files, as"
+            " tf.io.read_file(path) gives them, not their paths."
+        )
     if 0 <= highest <= 1:
         raise UserError(
             f"{name} has images with no levels but 0 and 1; levels of uint8 go from 0 to 255:"
@@ -144,6 +155,20 @@ def _read(name: str, records: tf.data.Dataset, classes: int) -> tuple[np.ndarray
             "and random changes: the training shuffles by itself, and takes augment= and crop=."
         )
     return np.array(labels), digest.hexdigest(), np.array(identities, np.uint64)
+
+
+def _read_by_user(name: str, records: tf.data.Dataset) -> Iterator[tuple]:
+    """Yields `records`. Raises UserError where what its user wrote fails."""
+    number = 0
+    try:
+        for record in records.as_numpy_iterator():
+            yield record
+            number += 1
+    except tf.errors.OpError as error:
+        raise UserError(
+            f"{name} cannot be read at record {number}: {reason(error)}; leave out what cannot be"
+            " read, or pass the contents of picture files: the training passes over bad ones."
+        ) from error
 
 
 def _content(image: bytes | np.ndarray, label: int) -> bytes:

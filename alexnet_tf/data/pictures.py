@@ -194,10 +194,11 @@ class _Refusal(ValueError):
 
 def reason(error: tf.errors.OpError) -> str:
     """What an error of TensorFlow says, in a few words."""
-    text = error.message.split("[Op:")[0].split("\n\t [[")[0].strip()
+    text = error.message.split("[Op:")[0].split("\n\t [[")[0].split("\nTraceback")[0].strip()
     # then comes where the graph was made, and last what is wrong
     if text.startswith("Graph execution error"):
         text = text.splitlines()[-1]
     text = re.sub(r".*Summarized data: b'(.*)'", r"\1", " ".join(text.split()))
     text = re.sub(r".*assertion failed: \[(.*?)\]( \[\[.*)?", r"\1", text)
+    text = re.sub(r".* transformation with iterator: \S+: ", "", text)
     return re.sub(r"{{.*?}} ", "", text)[:160].strip()

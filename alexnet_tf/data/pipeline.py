@@ -17,8 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, preprocessing, proxies
+from alexnet_tf.data.pictures import reason
 from alexnet_tf.data.splits import Split, Tensors, as_it_is, converted
-from alexnet_tf.errors import TryAgain, UserError, one_line
+from alexnet_tf.errors import TryAgain, UserError
 from alexnet_tf.pixels import Preprocessing
 
 _ALONE = tf.distribute.InputContext()  # one worker with one replica
@@ -35,6 +36,7 @@ _NEIGHBOURS = 40
 
 
 _NONE_LEFT = "Dataset was empty"  # how get_single_element ends where no picture could be read
+_OTHER_COUNT = "was expected to contain"  # how assert_cardinality ends
 
 
 class Way(enum.Enum):
@@ -416,7 +418,7 @@ def resilient_training(
             if has_crop and _NONE_LEFT not in str(error.__context__):
                 raise UserError(
                     f"crop= cannot be computed for a picture of {split.name} in step {step + 1}:"
-                    f" {one_line(_reason(error.__context__))}"
+                    f" {reason(error.__context__)}"
                 ) from None
             raise
 
@@ -483,21 +485,21 @@ def _next(batches: Iterator[Any], split: Split, services: Sequence[str] = ()) ->
     ) as error:
         if _BEGAN_ANEW in error.message:
             raise TryAgain(_BEGAN_ANEW) from None
-        reason = _reason(error)
-        where = (
-            f" by data_service={','.join(services)}, which must see it at the same path as this"
-            " machine"
-            if services
-            else ""
-        )
+        if _OTHER_COUNT in error.message:
+            raise UserError(
+                f"{split.name} gives another number of records than when it was opened"
+                f" ({reason(error)}); it has to give the same ones each time it is read."
+            ) from None
+        where, why = "", reason(error)
+        if services:
+            where = (
+                f" by data_service={','.join(services)}, which must see it at the same path as this"
+                " machine"
+            )
         raise PictureError(
             f"A picture of {split.name} cannot be read{where}, nor any of {_NEIGHBOURS} after it:"
-            f" {reason}"
+            f" {why}"
         ) from None
-
-
-def _reason(error: BaseException | None) -> str:
-    return " ".join(str(getattr(error, "message", error)).split())[-300:]
 
 
 def _share(

@@ -1,11 +1,15 @@
 """A data set of the user's own is shuffled by the seed of its epoch alone."""
 
+import functools
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.data import datasets, own, pictures
+from alexnet_tf.data import datasets, own, pictures, pipeline
 from alexnet_tf.errors import UserError
+from alexnet_tf.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -43,7 +47,7 @@ def test_all_are_there_once_where_there_are_several_windows(split, monkeypatch):
 
 def test_a_picture_file_is_known_wherever_its_bytes_come_from(tmp_path):
     """Or a folder of the same files would judge as if none had been trained on."""
-    files = [f"{number}".encode() for number in range(3)]
+    files = [b"\xff\xd8\xff%d" % number for number in range(3)]
     records = tf.data.Dataset.from_tensor_slices((files, [0, 1, 0]))
     train = own.from_tf_data(records, records, ["a", "b"]).train
     (tmp_path / "1.jpg").write_bytes(files[1])
@@ -91,6 +95,56 @@ def test_records_whose_shapes_do_not_fit_when_they_are_read_are_refused(function
     records = by_python(function)
     with pytest.raises(UserError, match=message):
         own.from_tf_data(records, records, ["a", "b"])
+
+
+def test_paths_are_not_taken_for_the_contents_of_files(tmp_path):
+    paths = [bytes(tmp_path / f"{number}.gif") for number in range(6)]
+    contents = [b"GIF89a", *paths[1:]]  # one that is begun is a bad picture among others
+    records, others = (
+        tf.data.Dataset.from_tensor_slices((one, [0, 1] * 3)) for one in (paths, contents)
+    )
+    with pytest.raises(UserError, match="evaluation has no picture file among its 6 .* neither JP"):
+        own.from_tf_data(others, records, ["a", "b"])
+    assert own.from_tf_data(others, others, ["a", "b"]).train.examples == 6
+
+
+def test_what_a_function_of_the_user_raises_is_told_with_its_record():
+    def fail(image, label):
+        if label.numpy() == 2:
+            raise OSError("2.jpg is gone")
+        return image, label
+
+    images = np.full((4, 4, 4, 3), 9, np.uint8)
+    records = tf.data.Dataset.from_tensor_slices((images, np.arange(4)))
+    by_python = records.map(lambda *one: tf.py_function(fail, one, [tf.uint8, tf.int64]))
+    with pytest.raises(UserError, match="^train cannot be read at record 2: OSError: 2.jpg is "):
+        own.from_tf_data(by_python, records, list("abcd"))
+    decoded = records.map(lambda image, label: (tf.io.decode_png(tf.as_string(label)), label))
+    with pytest.raises(UserError, match="^evaluation cannot be read at record 0: Unknown image fi"):
+        own.from_tf_data(records, decoded, list("abcd"))
+
+
+@pytest.mark.parametrize("later", [19, 21])
+def test_another_number_of_records_than_at_first_ends_what_reads_them(later):
+    """Or an epoch would end in the pictures of the next, and an evaluation count some twice."""
+    counts = [20]
+
+    def generate():
+        for number in range(counts[-1]):
+            yield np.full((4, 4, 3), 9, np.uint8), number % 2
+
+    spec = tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int64)
+    records = tf.data.Dataset.from_generator(generate, output_signature=spec)
+    split = own.from_tf_data(records, records, ["a", "b"]).train
+    pixels = Preprocessing(image_size=4, resize=4, channels=3, mean=(0.0,) * 3, std=1.0)
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+
+    make = functools.partial(pipeline.evaluation_batches, split, pixels, 8)
+    batches = pipeline.EvaluationBatches(strategy, split, make)
+    assert len(list(itertools.islice(batches, 3))) == 3
+    counts.append(later)
+    with pytest.raises(UserError, match="train gives another number of records than when it was"):
+        list(itertools.islice(batches, 3))
 
 
 def test_records_are_in_one_order_whatever_the_options_of_their_data_set():
