@@ -496,6 +496,9 @@ def _next(batches: Iterator[Any], split: Split, services: Sequence[str] = ()) ->
                 f" by data_service={','.join(services)}, which must see it at the same path as this"
                 " machine"
             )
+        elif _NONE_LEFT in why:  # nor is it told which
+            few = range(min(split.examples, _NEIGHBOURS))
+            why = f"for example {split.describe_fault(next(filter(split.fault_of, few), 0))}"
         raise PictureError(
             f"A picture of {split.name} cannot be read{where}, nor any of {_NEIGHBOURS} after it:"
             f" {why}"

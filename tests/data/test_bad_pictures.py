@@ -2,6 +2,7 @@
 number of workers.
 """
 
+import functools
 import itertools
 import os
 import pathlib
@@ -115,6 +116,17 @@ def test_what_a_file_system_does_not_give_any_more_is_a_bad_picture(picture_fold
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = pipeline.resilient_training(strategy, split, batches_by, 0, guarded=False)
     assert list(itertools.islice(batches, 5)) == [0, 0, 0, 0, 1]
+
+
+def test_one_of_the_pictures_that_are_all_gone_is_named(picture_folder):
+    """As where a drive is unplugged while a training goes on."""
+    split = datasets.open_dataset("folder", picture_folder).train
+    (picture_folder / "train").rename(picture_folder / "gone")
+    make = functools.partial(pipeline.training_batches, split, PIXELS, 4, 0)
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    batches = pipeline.resilient_training(strategy, split, make, 0, guarded=True)
+    with pytest.raises(UserError, match=r"any of 40 after it: for example .*/0.png \(.*No such"):
+        next(batches)
 
 
 def train(dataset, model_dir, epochs=1, stop_after=None, **changes):
