@@ -37,11 +37,11 @@ def is_folder(entry: os.DirEntry) -> bool:
 def place_finder(class_names: Sequence[str]) -> Callable[[str], int | None]:
     """A function: the name of a folder to the place of its class among `class_names`, or None."""
     exact = {name: place for place, name in enumerate(class_names)}
-    lowered = {plain(name).lower(): place for place, name in enumerate(class_names)}
+    seen = {_as_seen(name): place for place, name in enumerate(class_names)}
 
     def place_of(folder_name: str) -> int | None:
         name = plain(folder_name)
-        ways = (exact, name), (exact, imagenet.readable([name])[0]), (lowered, name.lower())
+        ways = (exact, name), (exact, imagenet.readable([name])[0]), (seen, _as_seen(name))
         return next((table[key] for table, key in ways if key in table), None)
 
     return place_of

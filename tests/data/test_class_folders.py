@@ -87,6 +87,14 @@ def test_names_are_compared_in_one_form(tmp_path):
     ] == [0, 0, 1]
 
 
+@pytest.mark.parametrize("folder", ["red\u00a0rose", "Red  rose", "re\u200bd rose"])
+def test_names_that_look_the_same_are_one_class(tmp_path, folder):
+    """Or whoever reads the refusal sees one name twice."""
+    fill(tmp_path, **{"train/iris": 2, "train/red rose": 2, f"test/{folder}": 1})
+    test = datasets.open_dataset("folder", tmp_path).test
+    assert [int(one["label"]) for one in test.read(None)] == [1]
+
+
 def test_a_folder_one_level_too_high_is_said_when_it_judges(tmp_path):
     fill(tmp_path / "dataset", **flowers("."))
     with pytest.raises(UserError, match="but .*/dataset does; pass that folder"):
