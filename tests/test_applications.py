@@ -591,6 +591,52 @@ def test_layers_that_take_scaled_pixels_for_levels_are_told(distorting):
     assert surgery.taken_for_levels(scaled_by(behind), scaled) is None
 
 
+def test_a_layer_that_draws_when_the_model_answers_is_refused(tmp_path):
+    """Its evaluations would differ, and a SavedModel has no seeds."""
+
+    class Always(keras.layers.Dropout):
+        def call(self, inputs, training=False):
+            return super().call(inputs, training=True)
+
+    block = keras.Sequential([keras.Input((36,)), Always(0.5, name="always")])
+    model = ending(lambda x: keras.layers.Dense(3)(block(x)))
+    with pytest.raises(UserError, match="The model's layer always draws random numbers also when"):
+        alexnet_tf.export(model, tmp_path / "out", class_names=ABC, preprocessing=SMALL)
+    with pytest.raises(UserError, match="The model's layer always draws random numbers also when"):
+        surgery.check_same_answers(model, SMALL)
+    assert not (tmp_path / "out").exists()
+    usual = ending(lambda x: keras.layers.Dense(3)(keras.layers.Dropout(0.5)(x)))
+    surgery.check_same_answers(usual, SMALL)
+
+
+def normalised_base():
+    return keras.Sequential(
+        [keras.Input((28, 28, 3)), keras.layers.BatchNormalization(name="bn")], name="base"
+    )
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_training_that_keras_does_not_pass_on_is_told(trainable):
+    base = normalised_base()
+    base.trainable = trainable
+    model = scaled_by(lambda x: base(x, training=False))
+    line = surgery.called_in_vain(model)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images_of(side=28), np.array([0, 1]), verbose=0)
+    is_kept = not base.get_layer("bn").moving_mean.numpy().any()
+    assert is_kept == (line is None) == (not trainable)
+    assert is_kept or line.startswith("the model calls base with training=False, which has no eff")
+    assert surgery.called_in_vain(scaled_by(base)) is None
+
+
+def test_a_dropout_that_is_to_draw_when_the_model_answers_is_told():
+    model = scaled_by(lambda x: keras.layers.Dropout(0.5, name="mc")(x, training=True))
+    assert "model calls mc with training=True, which has no effect" in surgery.called_in_vain(model)
+    images = images_of(side=28)
+    np.testing.assert_array_equal(*(model.predict(images, verbose=0) for _ in range(2)))
+    assert surgery.called_in_vain(scaled_by(keras.layers.Dropout(0.5))) is None
+
+
 def test_pixels_that_are_scaled_before_an_alexnet_are_told():
     base = alexnet_tf.AlexNet(
         "half", input_shape=(67, 67, 3), classes=3, classifier_activation=None

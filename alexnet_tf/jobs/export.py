@@ -71,6 +71,8 @@ def export(
     refuse_class_none(network.class_names, f"{network.path} is not exported")
     _check_format(output, format)
     evaluation.check_finite(network.model)
+    if not hasattr(network.model, "variant"):
+        surgery.check_same_answers(network.model, network.preprocessing)
     bounds.check_single_precision({one.path: one for one in network.model.weights})
     _check_trained(network)
     number = _version(output, version)

@@ -343,13 +343,18 @@ def _of_user(
     _check_scope(strategy, model, "model", "trains it")
     pixels = networks.pixels_of(model, given)
     surgery.check_logits(model, pixels)
+    surgery.check_same_answers(model, pixels)
     if model.compiled:
         note(
             f"model= was compiled, with {type(model.optimizer).__name__}; that is for its own fit, "
             "and train uses optimizer= and loss= instead"
         )
-    for wrong in (surgery.scaled_twice, surgery.taken_for_levels):
-        if line := wrong(model, pixels):
+    for line in (
+        surgery.scaled_twice(model, pixels),
+        surgery.taken_for_levels(model, pixels),
+        surgery.called_in_vain(model),
+    ):
+        if line:
             note(line)
     with surgery.drawing_apart(plan.seed), strategy.scope():
         network = surgery.as_it_is(surgery.unpacked(model))

@@ -265,6 +265,64 @@ def check_logits(model: keras.Model, pixels: Preprocessing) -> None:
         )
 
 
+def check_same_answers(model: keras.Model, pixels: Preprocessing) -> None:
+    """Raises UserError for a model with a layer that draws random numbers when it answers."""
+    seeds = _seeds_of(model)
+    logits_of_noise(model, pixels)
+    if drawing := [name for (name, was), (_, now) in zip(seeds, _seeds_of(model)) if was != now]:
+        raise UserError(
+            f"The model's layer {drawing[0]} draws random numbers also when the model answers, so"
+            " that each evaluation and answer would be another; let it draw where training is true,"
+            " as keras.layers.Dropout does: model(images, training=True) gives random answers."
+        )
+
+
+def _seeds_of(model: keras.Model) -> list[tuple[str, list]]:
+    """(name of a layer, where one of its generators of random numbers is) for all, at any depth."""
+    return [
+        (layer.name, keras.ops.convert_to_numpy(generator.state).tolist())
+        for layer in model._flatten_layers()
+        for generator in layer._seed_generators
+    ]
+
+
+def called_in_vain(model: keras.Model) -> str | None:
+    """A line if `model` calls a layer with training=, in whose place Keras passes on that of the
+    whole model, and the layer draws random numbers or updates a BatchNormalization in training.
+    """
+    for node in _nodes_of(model):
+        called, asked = node.operation, node.arguments.kwargs.get("training")
+        if asked is None or not isinstance(called, keras.Layer):
+            continue
+        usual = inspect.signature(called.call).parameters.get("training")
+        if usual and asked == usual.default:
+            continue  # Keras notes it for each call
+        for layer in called._flatten_layers():
+            is_normalizing = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+            if is_normalizing or layer._seed_generators:
+                return (
+                    f"the model calls {called.name} with training={asked}, which has no effect:"
+                    " Keras passes on the training= of the whole model, in its own fit and predict"
+                    " too; "
+                    + (
+                        "model(images, training=True) gives random answers"
+                        if asked
+                        else "trainable = False keeps a BatchNormalization as it is"
+                    )
+                )
+    return None
+
+
+def _nodes_of(model: keras.Model) -> Iterator[Any]:
+    """The calls of layers that `model` consists of, those within its models too."""
+    graph = getattr(model, "_functional", model)
+    for nodes in getattr(graph, "_nodes_by_depth", {}).values():
+        for node in nodes:
+            yield node
+            if isinstance(node.operation, keras.Model):
+                yield from _nodes_of(node.operation)
+
+
 def logits_of_noise(model: keras.Model, pixels: Preprocessing) -> np.ndarray:
     """What `model` makes of a few images of noise, the same in each call: float32 [n, classes]."""
     shape = [model.inputs[0].shape[0] or 2, pixels.image_size, pixels.image_size, pixels.channels]

@@ -90,6 +90,28 @@ class Worse(keras.callbacks.Callback):
             self.model.layers[-1].bias.assign([100.0, -100.0, 50.0])
 
 
+class Always(keras.layers.Dropout):
+    """As for Monte Carlo dropout."""
+
+    def call(self, inputs, training=False):
+        return super().call(inputs, training=True)
+
+
+def test_what_is_to_draw_when_the_model_answers_is_refused_or_told(dataset, tmp_path):
+    def train(dropped):
+        images, told = keras.Input((12, 12, 1)), []
+        model = keras.Model(images, keras.layers.Dense(3)(keras.layers.Flatten()(dropped(images))))
+        arguments = {"model": model, "preprocessing": PIXELS, "epochs": 1}
+        alexnet_tf.train(tmp_path / "model", dataset, **FAST | arguments | {"note": told.append})
+        return told
+
+    with pytest.raises(UserError, match="layer always draws random numbers also when the model an"):
+        train(Always(0.5, name="always"))
+    assert not (tmp_path / "model").exists()
+    told = train(lambda images: keras.layers.Dropout(0.5, name="mc")(images, training=True))
+    assert [line for line in told if line.startswith("the model calls mc with training=True, ")]
+
+
 @pytest.mark.long
 def test_best_weights_that_a_callback_restores_are_those_of_the_checkpoint(dataset, tmp_path):
     early = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=True)
