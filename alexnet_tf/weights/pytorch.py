@@ -103,16 +103,18 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
                 )
             except Unsupported as error:
                 unreadable[path] = str(error)
-        elif (
-            isinstance(value, dict | list | tuple) and id(value) not in seen
-        ):  # a dict may hold itself
-            seen.add(id(value))
-            if path.split(".")[-1] in CLASS_NAMES and (names := _in_order(value)):
-                named.add(names)
+        elif isinstance(value, dict | list | tuple):
             if isinstance(value, list | tuple) and len(value) == 3:
                 numbers = [float(one) for one in value if type(one) in (int, float)]  # no bool
                 if len(numbers) == 3:
                     triples[path] = tuple(numbers)
+            names_classes = path.split(".")[-1] in CLASS_NAMES
+            # A dict may hold itself; and one object may stand in several places, under other names.
+            if (id(value), names_classes) in seen:
+                return
+            seen.add((id(value), names_classes))
+            if names_classes and (names := _in_order(value)):
+                named.add(names)
             if isinstance(value, pickles.Opaque):
                 modules.extend([_dotted(value.name)] * value.is_module())
                 if value.name.startswith(

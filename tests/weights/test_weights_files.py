@@ -443,3 +443,15 @@ def test_three_numbers_of_a_pickle_are_kept():
     state["config"]["flags"] = [True, False, True]
     found = pytorch.torch_weights(state, {}).triples
     assert found == {"config.mean": (0.5, 0.25, 0.5), "config.std": (1.0, 1.0, 1.0)}
+
+
+def test_one_object_in_several_places_says_in_each_what_it_is():
+    """Equal constants of a function are one object of Python, and one of its pickle."""
+    half, names = (0.5, 0.5, 0.5), ["daisy", "rose"]
+    state = {"data": {"labels": names, "mean": half, "std": half}, "classes": names}
+    state["itself"] = state["data"]["again"] = state
+    content = io.BytesIO()
+    pickle.dump(state, content, protocol=2)
+    found = pytorch.torch_weights(pickles.load(io.BytesIO(content.getvalue())), {})
+    assert found.triples == {"data.mean": half, "data.std": half}
+    assert found.class_names == ("daisy", "rose")
