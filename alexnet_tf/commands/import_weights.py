@@ -270,6 +270,11 @@ def _class_names(outputs, known=None, told=()):
                 f"--labels={_LABELS.value} is not UTF-8 text; save it in UTF-8."
             ) from None
         names = [name.strip() for name in names]
+        if names and names[0][:1] in ("[", "{") and names[-1][-1:] in ("]", "}"):
+            raise UserError(
+                f"--labels={_LABELS.value} holds a list or a dict, as JSON or Python write them;"
+                " give a text file with one class name a line, in the order of the outputs."
+            )
         if len(names) != outputs or not all(names):
             raise UserError(
                 f"--labels={_LABELS.value} has {len(names)} lines for {outputs} outputs; give each"

@@ -289,6 +289,14 @@ def test_lines_of_labels_are_in_the_order_of_the_outputs(tmp_path, arrays, capsy
         UserError, match="labels.txt: the class name 'crane' is given to two output"
     ):
         names("crane\nhorse\ncrane\n")
+    # one name a line, as ImageNet's are often published
+    for text in (
+        '["cat",\n"dog",\n"horse"]\n',
+        "{0: 'cat',\n 1: 'dog',\n 2: 'horse'}",
+        '{"0": ["n1", "cat"], "1": ["n2", "dog"], "2": ["n3", "horse"]}',
+    ):
+        with pytest.raises(UserError, match="labels.txt holds a list or a dict, .* one class name"):
+            names(text)
     # as folders are sorted, whose names are numbers or end in one
     for text in (
         "0\n2\n1\n",
