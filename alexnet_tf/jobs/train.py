@@ -180,6 +180,8 @@ def train(
             asked = dataclasses.replace(asked, learning_rate=rate)
     bad_pictures.tell_of_opening(dataset, asked.max_bad_pictures, note)
     _tell_seen_before(known, dataset, note)
+    if isinstance(model, networks.Network) and stored is None:
+        _tell_places(model, dataset, note)
     splits.tell_of_side(dataset, preprocessing, note)
     splits.tell_of_balance(dataset, note, weighted=class_weights is not None)
     with strategy.scope():
@@ -384,6 +386,18 @@ def _tell_seen_before(
         if count := int(known.record.has_seen(split.identities).sum()):
             pictures = f"the {split.examples} pictures of {split.name}"
             note(evaluation.tell_seen(" and ".join(known.paths), count, pictures))
+
+
+def _tell_places(network: networks.Network, dataset: Dataset, note: Callable[[str], None]) -> None:
+    """Notes the first class that is at another output of `network` than in `dataset`."""
+    there = {name: place for place, name in enumerate(network.class_names)}
+    for place, name in enumerate(dataset.class_names):
+        if there.get(name, place) != place:
+            note(
+                f"model= has the class {name} at place {there[name]} of its outputs, and the data"
+                f" set at place {place}: the last layer begins with the weights of other classes"
+            )
+            return
 
 
 @contextlib.contextmanager

@@ -112,6 +112,21 @@ def test_what_is_to_draw_when_the_model_answers_is_refused_or_told(dataset, tmp_
     assert [line for line in told if line.startswith("the model calls mc with training=True, ")]
 
 
+def test_classes_at_other_outputs_than_those_of_the_network_are_told(tmp_path):
+    every, told = records(*noise(), slice(None)), []
+    old, new = (
+        alexnet_tf.from_tf_data(every, every, names)
+        for names in (["cat", "dog", "horse"], ["bird", "cat", "dog"])
+    )
+    arguments = FAST | {"epochs": 1, "note": told.append}
+    network = alexnet_tf.train(
+        tmp_path / "old", old, model=own_model(), preprocessing=PIXELS, **arguments
+    )
+    alexnet_tf.train(tmp_path / "new", new, model=network, **arguments)
+    (line,) = (line for line in told if line.startswith("model= has the class"))
+    assert "cat at place 0 of its outputs, and the data set at place 1: the last layer" in line
+
+
 @pytest.mark.long
 def test_best_weights_that_a_callback_restores_are_those_of_the_checkpoint(dataset, tmp_path):
     early = keras.callbacks.EarlyStopping("val_loss", patience=1, restore_best_weights=True)
