@@ -143,7 +143,14 @@ def _augmented(
 
 
 def check_compiled() -> None:
-    """Raises UserError where TensorFlow runs functions line by line: a step has to be compiled."""
+    """Raises UserError where TensorFlow runs functions line by line: a step has to be compiled; and
+    where it runs nothing yet, as in TensorFlow 1.
+    """
+    if not tf.executing_eagerly():
+        raise UserError(
+            "TensorFlow only builds a graph here, but a training runs it; leave out"
+            " tf.compat.v1.disable_eager_execution(), and train outside a tf.Graph."
+        )
     if tf.config.functions_run_eagerly():
         raise UserError(
             "tf.config.run_functions_eagerly(True) was called, but a training needs its functions "

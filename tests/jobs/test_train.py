@@ -822,6 +822,12 @@ def test_functions_that_run_eagerly_are_refused(dataset, tmp_path):
     assert not (tmp_path / "model").exists()
 
 
+def test_a_graph_in_which_nothing_runs_is_refused(dataset, tmp_path):
+    with tf.Graph().as_default(), pytest.raises(UserError, match="TensorFlow only builds a graph"):
+        alexnet_tf.train(tmp_path / "model", dataset, **LENET5)
+    assert not (tmp_path / "model").exists()
+
+
 def planned(dataset, tmp_path, monkeypatch, **how):
     """(the Plan of a training from Python, what it told)."""
     told = []
