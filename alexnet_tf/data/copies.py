@@ -1,5 +1,7 @@
 """Copies of one picture, in several classes or in several splits of a folder."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from alexnet_tf import picture_files
@@ -18,15 +20,26 @@ def also_in(count: int, total: int, split: str, other: str, first: str = "") -> 
 
 def in_several_classes(part: Part) -> list[str]:
     """A line on pictures of `part` that have copies in another class, if there are any."""
-    order = np.lexsort((part.labels, part.identities))
-    identities, labels = part.identities[order], part.labels[order]
+
+    def name_of(number: int) -> str:
+        return picture_files.shown(part.files[number])
+
+    return of_several_labels(part.name, part.labels, part.identities, name_of)
+
+
+def of_several_labels(
+    name: str, labels: np.ndarray, identities: np.ndarray, name_of: Callable[[int], str]
+) -> list[str]:
+    """The same of the pictures of the split `name`, of which `name_of` gives a picture's name."""
+    order = np.lexsort((labels, identities))
+    identities, labels = identities[order], labels[order]
     pairs = np.flatnonzero((identities[1:] == identities[:-1]) & (labels[1:] != labels[:-1]))
     if not len(pairs):
         return []
     count = np.isin(identities, identities[pairs]).sum()
-    first, second = (picture_files.shown(part.files[order[pairs[0] + after]]) for after in (0, 1))
+    first, second = (name_of(order[pairs[0] + after]) for after in (0, 1))
     return [
-        f"{count} pictures of {part.name} are in more than one class, first {first} and"
+        f"{count} pictures of {name} are in more than one class, first {first} and"
         f" {second}: keep each in only one."
     ]
 

@@ -9,9 +9,16 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import bounds, decoding, picture_files
-from alexnet_tf.data.copies import also_in
+from alexnet_tf.data.copies import also_in, of_several_labels
 from alexnet_tf.data.pictures import identity, reason
-from alexnet_tf.data.splits import Dataset, Split, Tensors, as_it_is, shuffled_range
+from alexnet_tf.data.splits import (
+    Dataset,
+    Split,
+    Tensors,
+    as_it_is,
+    not_evaluated,
+    shuffled_range,
+)
 from alexnet_tf.errors import UserError
 
 _COMPARED = 16  # first records of a second reading, which have to be those of the first
@@ -33,7 +40,7 @@ def from_tf_data(
     do the splits where they are read and give more records than here, or fewer.
     """
     class_names = _names(class_names)
-    counts, digests, known, splits = [], [], [], []
+    counts, digests, known, splits, notes = [], [], [], [], []
     in_order = tf.data.Options()
     in_order.deterministic = True  # whatever the user's options say: records are known by place
     for name, records in (("train", train), ("evaluation", evaluation)):
@@ -45,8 +52,9 @@ def from_tf_data(
         digests.append(digest)
         known.append(identities)
         splits.append(_split(name, records, len(labels), identities))
-    both, notes = np.isin(known[1], known[0]).sum(), []
-    if both:
+        notes += of_several_labels(name, labels, identities, splits[-1].name_of)
+    notes += not_evaluated(class_names, labels, name)
+    if both := np.isin(known[1], known[0]).sum():
         notes.append(also_in(both, len(known[1]), "evaluation", "train"))
     return Dataset(
         "tf.data",

@@ -63,6 +63,19 @@ def test_records_that_choose_and_are_reported_are_told():
     assert datasets.divided_for(dataset) is dataset
 
 
+def test_contradictions_and_classes_that_nothing_judges_are_told():
+    """As of folders."""
+    images = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 3), np.uint8)
+    images[4] = images[1]
+    records = tf.data.Dataset.from_tensor_slices((images, [0, 1, 2, 0, 2, 1]))
+    dataset = own.from_tf_data(records.take(5), records.skip(5), ["a", "b", "c"])
+    assert dataset.notes == (
+        "2 pictures of train are in more than one class, first record 1 of train and record 4 of"
+        " train: keep each in only one.",
+        "Not evaluated, for lack of pictures in evaluation: a, c.",
+    )
+
+
 def by_python(function):
     """Records of a shape that TensorFlow does not know, as libraries of NumPy give them."""
     images = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), np.uint8)
