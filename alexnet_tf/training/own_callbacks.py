@@ -1,6 +1,7 @@
 """The callbacks of Keras that a training is given: which of them fit it, and how they are told."""
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -154,10 +155,13 @@ class Callbacks:
             raise _sets_rate("one", self._plan)
 
     def begin_step(self, step_of_epoch: int) -> None:
-        """Raises UserError where one has set what a step does not look at again."""
+        """Raises UserError where one has set what a step does not look at again, or a rate with
+        which it would change nothing.
+        """
         self._list.on_train_batch_begin(step_of_epoch)
         if self:
             check_fixed(self._fixed, self._model, self._optimizer)
+            _check_set_rate(self._optimizer)
 
     def end_step(self, step_of_epoch: int, means: Iterable[float]) -> None:
         """`means` are loss and top_1 of the step."""
@@ -219,6 +223,21 @@ def check_fixed(before: Mapping[str, Any], model: keras.Model, optimizer: SGD201
         " when it begins; omit the callback, and train the resulting model again with the change, "
         "with another model_dir."
     )
+
+
+def _check_set_rate(optimizer: SGD2012) -> None:
+    """Raises UserError for a rate that a callback cannot have meant."""
+    if "lr" in vars(optimizer):
+        raise UserError(
+            "callbacks= has one that sets optimizer.lr, which Keras no longer reads; set "
+            "optimizer.learning_rate."
+        )
+    rate = float(optimizer.learning_rate.numpy())
+    if not 0 <= rate < math.inf:  # nor NaN
+        raise UserError(
+            f"callbacks= has one that sets the rate to {rate:g}; it has to be 0 or a positive"
+            " number."
+        )
 
 
 def _has_best(callback: keras.callbacks.Callback) -> bool:

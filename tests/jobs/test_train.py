@@ -1076,6 +1076,24 @@ def test_no_callback_changes_what_a_step_does_not_look_at_again(tmp_path, change
         train_own(tmp_path / "model", model=model, callbacks=[sets])
 
 
+@pytest.mark.parametrize(
+    "name,value,message",
+    [
+        ("learning_rate", -0.1, "one that sets the rate to -0.1; it has to be 0 or"),
+        ("learning_rate", float("nan"), "one that sets the rate to nan; it has to be 0 or"),
+        ("learning_rate", float("inf"), "one that sets the rate to inf; it has to be 0 or"),
+        ("lr", 0.1, "one that sets optimizer.lr, .* set optimizer.learning_rate"),
+    ],
+)
+def test_no_callback_sets_a_rate_by_which_nothing_is_learnt(tmp_path, name, value, message):
+    model = own_model()
+    sets = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: setattr(model.optimizer, name, value)
+    )
+    with pytest.raises(UserError, match=message):
+        train_own(tmp_path / "model", model=model, callbacks=[sets])
+
+
 def test_no_callback_ends_a_training_before_its_first_step(tmp_path):
     model = own_model()
     stops = keras.callbacks.LambdaCallback(
