@@ -1,6 +1,7 @@
 """The update rule of 2012, LARS for large batches, and the learning-rate schedules."""
 
 import contextlib
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import bounds
 from alexnet_tf.errors import UserError
 
 # Of both rules, as of the paper.
@@ -31,7 +33,7 @@ class SGD2012(keras.optimizers.Optimizer):
     path that none of its variables has.
 
     Of the arguments of keras.optimizers.Optimizer clipnorm, clipvalue and global_clipnorm are
-    taken; UserError for others, which a training would not obey.
+    taken; UserError for others, which a training would not obey, and for numbers below 0.
     """
 
     def __init__(
@@ -45,10 +47,14 @@ class SGD2012(keras.optimizers.Optimizer):
         **kwargs: Any,
     ) -> None:
         _check_arguments(kwargs)
+        if isinstance(learning_rate, numbers.Real):
+            learning_rate = bounds.number(learning_rate, "learning_rate")
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum, self.decay, self.bias_rate = momentum, decay, bias_rate
+        self.momentum = bounds.number(momentum, "momentum", 1)
+        self.decay = bounds.number(decay, "decay")
+        self.bias_rate = bounds.number(bias_rate, "bias_rate")
         self._built_for: tuple[int, ...] = ()
-        self.rates = dict(rates or {})
+        self.rates = {path: bounds.number(rate, path) for path, rate in (rates or {}).items()}
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
@@ -198,7 +204,7 @@ class LARS(SGD2012):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, momentum, decay, bias_rate, rates, name, **kwargs)
-        self.trust = trust
+        self.trust = bounds.number(trust, "trust")
 
     def _trust(self, variable: keras.Variable, gradient: tf.Tensor) -> tf.Tensor:
         weights = _length(tf.convert_to_tensor(variable))

@@ -197,6 +197,23 @@ def test_a_variable_learns_at_a_rate_of_its_own(rng):
         SGD2012(rates={"fc8/kernel": 10.0}).build(variables[:2])
 
 
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ({"learning_rate": float("nan")}, "learning_rate=nan is not a finite number"),
+        ({"learning_rate": -0.1}, "learning_rate=-0.1: pass a number of 0 or more"),
+        ({"momentum": 1.5}, "momentum=1.5: pass a number from 0 to below 1"),
+        ({"decay": -0.1}, "decay=-0.1: pass a number of 0 or more"),
+        ({"bias_rate": -1.0}, "bias_rate=-1.0: pass a number of 0 or more"),
+        ({"rates": {"fc8/kernel": -1.0}}, "fc8/kernel=-1.0: pass a number of 0 or more"),
+        ({"trust": float("inf")}, "trust=inf is not a finite number"),
+    ],
+)
+def test_numbers_by_which_nothing_is_learnt_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        (LARS if "trust" in arguments else SGD2012)(**arguments)
+
+
 def test_plateau_divides_three_times_and_survives_a_restart():
     plateau = Plateau(patience=2)
     drops = []
