@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tensorflow_datasets.core.utils.shard_utils import FileInstruction
 
 _NONE = np.zeros(0, np.uint64)  # identities
+_LOOKED_AT = 32  # pictures of a split, for one that has a label
 _SHUFFLE_WINDOW = 4096  # encoded pictures: about 0.4 GiB of ImageNet
 
 
@@ -466,12 +467,14 @@ def _refuse_missing(builder: "DatasetBuilder", specs: Iterable[str]) -> None:
 
 
 def _is_labelled(builder: "DatasetBuilder", split: str) -> bool:
-    """Whether the first picture has a label: those of a test split may all be -1."""
-    (stub,) = _split(builder, split).stubs(None).take(1)
-    try:
-        return int(_example(builder, stub)["label"]) >= 0
-    except tf.errors.OpError:
-        return True  # damaged: others will say so
+    """Whether one of the first pictures has a label: those of a test split may all be -1."""
+    for stub in _split(builder, split).stubs(None).take(_LOOKED_AT):
+        try:
+            if int(_example(builder, stub)["label"]) >= 0:
+                return True
+        except tf.errors.OpError:
+            return True  # damaged: others will say so
+    return False
 
 
 def _example(builder: "DatasetBuilder", stub: Tensors) -> Tensors:

@@ -690,6 +690,20 @@ class TinySplits(TinyPictures):
             yield index, example | {"label": -1}
 
 
+class TinyUnsure(TinySplits):
+    """Of `test` one picture in ten has a label, and the first in the order of TFDS has none."""
+
+    def _unlabelled(self):
+        for index, example in self._generate_examples():
+            yield index, example | {"label": 1 if index % 10 == 3 else -1}
+
+
+def test_a_split_of_which_the_first_picture_has_no_label_is_not_left_out(tmp_path):
+    dataset = datasets.open_dataset("tiny_unsure", tmp_path)
+    labels = [int(record["label"]) for record in dataset.test.read(None).ignore_errors()]
+    assert labels == [1] * 5 and dataset.test.fault_of(0) == "it has no label"
+
+
 class TinyTest(TinyPictures):
     """Nothing but pictures to test on."""
 
