@@ -108,12 +108,12 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
                 numbers = [float(one) for one in value if type(one) in (int, float)]  # no bool
                 if len(numbers) == 3:
                     triples[path] = tuple(numbers)
-            names_classes = path.split(".")[-1] in CLASS_NAMES
+            called = path.split(".")[-1]
             # A dict may hold itself; and one object may stand in several places, under other names.
-            if (id(value), names_classes) in seen:
+            if (id(value), called in CLASS_NAMES) in seen:
                 return
-            seen.add((id(value), names_classes))
-            if names_classes and (names := _in_order(value)):
+            seen.add((id(value), called in CLASS_NAMES))
+            if called in CLASS_NAMES and (names := _in_order(value, called)):
                 named.add(names)
             if isinstance(value, pickles.Opaque):
                 modules.extend([_dotted(value.name)] * value.is_module())
@@ -138,19 +138,23 @@ def torch_weights(state: Any, data: Mapping[str, Buffer]) -> Weights:
     )
 
 
-def _in_order(told: dict | list | tuple) -> tuple[str, ...]:
-    """The names that `told`, one of CLASS_NAMES, has, in their order; none of anything else."""
+def _in_order(told: dict | list | tuple, called: str) -> tuple[str, ...]:
+    """The names that `told`, which is `called` as one of CLASS_NAMES, has, in their order; none of
+    anything else, nor where names that are numbers, as those of folders may be, leave it open.
+    """
     if not isinstance(told, dict):
         return tuple(told) if all(isinstance(name, str) for name in told) else ()
+    found = []
     for numbers, names in ((told.values(), told.keys()), (told.keys(), told.values())):
         texts = list(map(str, numbers))
         if sorted(texts) == sorted(map(str, range(len(told)))):
             by_number = dict(zip(texts, names))
-            found = tuple(by_number[str(number)] for number in range(len(told)))
-            return (
-                tuple(map(str, found)) if all(isinstance(one, str | int) for one in found) else ()
-            )
-    return ()
+            in_order = [by_number[str(number)] for number in range(len(told))]
+            if all(isinstance(name, str | int) for name in in_order):
+                found.append(tuple(map(str, in_order)))
+    if len(set(found)) > 1 and called not in ("class_to_idx", "idx_to_class"):
+        return ()
+    return found[-1 if called == "idx_to_class" else 0] if found else ()
 
 
 def _dotted(name: str) -> str:

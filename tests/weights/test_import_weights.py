@@ -418,6 +418,17 @@ def test_a_training_says_what_its_outputs_are_called(tmp_path, monkeypatch, caps
         assert pytorch.torch_weights(both, {}).class_names == held.class_names
         other = told | {"class_to_idx": {"daisy": 1, "rose": 0, "tulip": 2}}  # which of the two?
         assert pytorch.torch_weights(other, {}).class_names == ()
+    # folders that are called by numbers stand as texts do: 0, 1, 10, 11, 2, ...
+    folders = tuple(sorted(map(str, range(12))))
+    for key, others, expected in (
+        ("class_to_idx", {name: number for number, name in enumerate(folders)}, folders),
+        ("class_to_idx", {int(name): number for number, name in enumerate(folders)}, folders),
+        ("idx_to_class", dict(enumerate(folders)), folders),
+        ("idx_to_class", {str(number): int(name) for number, name in enumerate(folders)}, folders),
+        ("classes", dict(enumerate(folders)), ()),  # which of the two are the numbers?
+        ("classes", dict(enumerate("012")), ("0", "1", "2")),
+    ):
+        assert pytorch.torch_weights({key: others}, {}).class_names == expected
     found = Weights(
         ".pth",
         torchvision("state_dict.", classes=3),
