@@ -556,6 +556,8 @@ def scaled_by(scaling):
         lambda x: keras.layers.Rescaling(1 / 255)(keras.layers.RandomFlip()(x)),
         lambda x: x / 255.0,
         lambda x: keras.ops.subtract(x, 127.0),
+        lambda x: keras.ops.cast(x[..., ::-1], "float32") - 127.0,
+        keras.applications.vgg16.preprocess_input,  # BGR less its mean
         keras.Sequential([keras.layers.Rescaling(1 / 255)]),
     ],
 )

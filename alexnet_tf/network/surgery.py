@@ -30,6 +30,9 @@ _ONE = 0.01  # how far probabilities in half precision may add up to something e
 # What the description of a layer holds beside what it computes.
 _NOT_COMPUTED = {"name", "dtype", "seed", "module", "registered_name"}
 _PASSES_ON = "ConvertToTensor"  # what a model within a model begins with
+# Operations that leave pixels' levels as they are; with some of them the preprocess_input of
+# keras.applications turns RGB into BGR.
+_LEAVE_LEVELS = (_PASSES_ON, "Cast", "Flip", "GetItem", "Stack")
 # Names of layers and operations, in small letters, that put out something else than logits.
 _ACTIVATIONS = {name.replace("_", "") for name in vars(keras.activations)} - {
     "linear",
@@ -414,11 +417,11 @@ def _first_scaling(model: keras.Model) -> Any:
 
 def _on_pixels(model: keras.Model) -> Iterator[Any]:
     """The layers by which `model` distorts or cuts images before any other layer, up to the first
-    layer or operation that scales them, and this.
+    layer or operation that scales them, and this. What leaves their levels as they are is none.
     """
     for one in _operations(model):
         of_images = type(one).__module__.startswith("keras.src.layers.preprocessing.")
-        passes = isinstance(one, keras.layers.InputLayer) or type(one).__name__ == _PASSES_ON
+        passes = isinstance(one, keras.layers.InputLayer) or type(one).__name__ in _LEAVE_LEVELS
         if of_images or _scales(one):
             yield one
         if _scales(one) or not (of_images or passes):
