@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from alexnet_tf.errors import UserError
 from alexnet_tf.figures import saliency
 from alexnet_tf.networks import Network
+from alexnet_tf.settings import OWN
 
 
 def _first(network: Network) -> tuple[str, list[keras.layers.Layer]]:
@@ -42,6 +43,19 @@ def _kernel(network: Network, layer: keras.layers.Layer) -> np.ndarray:
     )
 
 
+def _places_of_pixels(network: Network, channels: int) -> list[int]:
+    """Where the first convolution reads R, G and B: a model of its user's own may well turn them
+    into BGR before. As they come where it makes something else of them.
+    """
+    (layer, *_), model = _first(network)[1], network.model
+    levels = np.zeros((4, *model.input_shape[1:]), np.float32)
+    for channel in range(levels.shape[-1]):
+        levels[channel + 1, ..., channel] = 1
+    none, *each = saliency.read_by(model, levels, layer)
+    places = [int(np.abs(one - none).mean((0, 1)).argmax()) for one in each[: levels.shape[-1]]]
+    return places if sorted(places) == [*range(channels)] else [*range(channels)]
+
+
 def draw_filters(network: Network) -> Figure:
     """The kernels of the first convolution, each stretched to the full range of colours.
 
@@ -53,6 +67,8 @@ def draw_filters(network: Network) -> Figure:
             f"The first convolution of {network.path} reads {channels} channels; only kernels "
             "that read pictures, grey or RGB, can be drawn."
         )
+    if network.settings.variant == OWN:
+        kernels = [kernel[:, :, _places_of_pixels(network, channels)] for kernel in kernels]
     columns, rows = 16, [-(-kernel.shape[-1] // 16) for kernel in kernels]
     figure = Figure(figsize=(0.62 * columns, 0.64 * sum(rows) + 0.5), layout="constrained")
     axes = figure.subplots(sum(rows), columns, squeeze=False)

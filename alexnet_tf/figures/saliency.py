@@ -200,6 +200,19 @@ def outputs(network: Network, images: np.ndarray, layers: list) -> list[np.ndarr
     return [_array(found[layer]) for layer in layers]
 
 
+def read_by(model: keras.Model, inputs: np.ndarray, layer: keras.layers.Layer) -> np.ndarray:
+    """What `layer` reads where `model` reads `inputs`: float32 [n, ...]."""
+    found: list = []
+
+    def keep(_: Any, call: Callable, read: tf.Tensor, *args: Any, **kwargs: Any) -> Any:
+        found.append(read)
+        return call(read, *args, **kwargs)
+
+    with _calls([layer], keep):
+        model(inputs, training=False)
+    return _array(found[0])
+
+
 def fill_of(network: Network) -> np.ndarray:
     """The colour that is no signal to a network, the mean of its training's: uint8 [channels].
 

@@ -493,3 +493,29 @@ def test_the_first_convolution_of_a_network_of_ones_own_is_drawn():
     whole = types.SimpleNamespace(model=build_model("half", 3, 67), path="half")
     (found,) = filters.kernels_of(whole)
     assert found.shape == (11, 11, 3, 48)
+
+
+@pytest.mark.parametrize(
+    "begin,order",
+    [
+        (keras.applications.vgg16.preprocess_input, [2, 1, 0]),  # BGR less its mean
+        (
+            lambda images: keras.ops.stack([images[..., place] for place in (1, 2, 0)], -1),
+            [2, 0, 1],
+        ),
+        (lambda images: images[..., ::-1] / 127.5 - 1, [2, 1, 0]),
+        (lambda images: images / 127.5 - 1, [0, 1, 2]),
+        (lambda images: keras.ops.repeat(keras.ops.max(images, -1, True), 3, -1), [0, 1, 2]),
+    ],
+)
+def test_kernels_are_drawn_in_the_colours_of_the_pixels(begin, order):
+    """Whatever order of channels the first convolution reads."""
+    images = keras.Input((12, 12, 3))
+    convolution = keras.layers.Conv2D(2, 3)
+    model = keras.Model(images, keras.layers.Flatten()(convolution(begin(images))))
+    settings = types.SimpleNamespace(variant="own")
+    network = types.SimpleNamespace(model=model, path="own", step_of_weights=0, settings=settings)
+    drawn = filters.draw_filters(network).axes[1].images[0].get_array()
+    kernel = convolution.kernel.numpy()[:, :, order, 1]
+    expected = (kernel - kernel.min()) / (kernel.max() - kernel.min())
+    np.testing.assert_allclose(drawn, expected, atol=1e-6)
