@@ -284,7 +284,6 @@ def _class_names(outputs, known=None, told=()):
         own = imagenet.readable(synsets) if known else told
         if len(own) == outputs:
             _refuse_other_order(_SOURCE.value, own, names)
-        imagenet.refuse_background(names)
         try:
             check_class_names(tuple(names))
         except ValueError as error:

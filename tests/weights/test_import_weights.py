@@ -360,6 +360,28 @@ def test_labels_of_a_published_file_are_not_in_another_order(tmp_path, monkeypat
             write([f"{one}{ending}" for one in ids])
 
 
+def test_outputs_of_which_one_is_the_background_are_called_as_the_labels_have_it(
+    tmp_path, monkeypatch
+):
+    """As TF-Slim counted ImageNet's classes: with 1001 outputs there is no other way to say so."""
+    found = Weights(".npz", {"fc8.1": light(1001)})
+    pixels = Preprocessing(227, 256, 3, CAFFE_MEAN, 1.0)
+    converted = layouts.Converted("caffe", {"fc8/bias": light(1001)}, pixels)
+    monkeypatch.setattr(formats, "parse", lambda content, source: found)
+    monkeypatch.setattr(conversion, "convert", lambda *_: converted)
+    written = []
+    monkeypatch.setattr(checkpoints, "write_weights_file", lambda *given: written.append(given[2]))
+    (tmp_path / "net.npy").write_bytes(b"as the lines above have it")
+    (tmp_path / "net.npz").touch()
+    flags = f"--source={tmp_path}/net.npy", f"--output={tmp_path}/net.npz"
+    with pytest.raises(UserError, match="has 1001 outputs: .*Pass --labels=FILE"):
+        call(import_weights, *flags, "--labels=imagenet")
+    names = ["background", *imagenet.readable(imagenet.names_by_synset())]
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
+    assert written.pop()["class_names"] == names
+
+
 @pytest.mark.parametrize(
     "arguments,message",
     [
