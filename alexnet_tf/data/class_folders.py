@@ -1,5 +1,6 @@
 """Class folders: those that lie in a folder, and which class each is named after."""
 
+import collections
 import os
 import pathlib
 import unicodedata
@@ -37,7 +38,9 @@ def is_folder(entry: os.DirEntry) -> bool:
 def place_finder(class_names: Sequence[str]) -> Callable[[str], int | None]:
     """A function: the name of a folder to the place of its class among `class_names`, or None."""
     exact = {name: place for place, name in enumerate(class_names)}
-    seen = {_as_seen(name): place for place, name in enumerate(class_names)}
+    looks = [_as_seen(name) for name in class_names]
+    counts = collections.Counter(looks)  # Polish and polish may be two of a network's classes
+    seen = {look: place for place, look in enumerate(looks) if counts[look] == 1}
 
     def place_of(folder_name: str) -> int | None:
         name = plain(folder_name)

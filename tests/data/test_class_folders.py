@@ -6,7 +6,7 @@ import unicodedata
 import pytest
 from flower_folders import BOTH, fill, flowers, judged, opened
 
-from alexnet_tf.data import datasets
+from alexnet_tf.data import class_folders, datasets
 from alexnet_tf.errors import UserError
 from alexnet_tf.training import run_settings
 
@@ -50,6 +50,13 @@ def test_what_would_be_mixed_up_is_refused(tmp_path, holds, message):
     with pytest.raises(UserError, match=message) as error:
         datasets.open_dataset("folder", tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_may_be_either_of_two_classes_is_neither():
+    """Classes of a network need not have been folders."""
+    place_of = class_folders.place_finder(["Polish", "polish", "Rose"])
+    found = [place_of(name) for name in ("Polish", "polish", "POLISH", "ROSE")]
+    assert found == [0, 1, None, 2]
 
 
 def test_names_that_are_two_words_are_two_classes(tmp_path):
