@@ -216,9 +216,15 @@ def dataset_to_train_on(
                 f"; it was prepared without its training archive: remove {builder.data_dir} and run"
                 " again"
             )
+        usual = next((split for split in builder.info.splits if role_of(split) == "train"), None)
+        if not usual:
+            why = f"no split named train, only {', '.join(builder.info.splits)}"
+        elif builder.info.splits[usual].num_examples and _is_labelled(builder, usual):
+            why = f"all pictures of {usual} in splits that are named for something else"
+        else:
+            why = f"no pictures with labels in {usual}"
         raise UserError(
-            f"dataset={name} has no split named train, only {', '.join(builder.info.splits)}"
-            f"{again or '; pass train_split= to train on one of them'}."
+            f"dataset={name} has {why}{again or '; pass train_split= to train on another one'}."
         )
     _refuse_parts_of_usual(name, builder, names, roles)
     _refuse_missing(builder, roles.values())

@@ -49,7 +49,7 @@ class Weights:
 
 # The names, by their last word, of three numbers beside a network: what its pixels are less, and
 # divided by.
-PIXEL_LEVELS = re.compile(r"(^|[._])(mean|std)$")
+PIXEL_LEVELS = re.compile(r"(^|[._])(mean|std)$", re.IGNORECASE)
 # What scripts of PyTorch store them as: {name: number}, as torchvision's ImageFolder has it,
 # {number: name}, and lists of names.
 CLASS_NAMES = "class_to_idx", "idx_to_class", "classes", "class_names"

@@ -87,22 +87,32 @@ def settle_order(stated: Stated, usual: str, is_known: bool, name: str | os.Path
 
 def told_of_pixels(weights: Weights, prefix: str, name: str | os.PathLike, needed: bool) -> tuple:
     """(mean, deviation) of pixels in 0..1, each a tuple of three, if a training's file states them
-    in exactly one place beside the network; else (None, None).
+    beside the network; else (None, None).
 
-    The file may state them for 0..255. Raises UserError if they fit neither range, and are
-    `needed`.
+    The file may state them for 0..255. Raises UserError if they fit neither range, or if it states
+    several, and they are `needed`.
     """
     numbers = weights.triples | {
         key: tuple(array.astype(float).flat)
         for key, array in weights.arrays.items()
         if array.size == 3 and array.dtype.kind in "iuf"
     }
-    pairs = {
-        (numbers[key], numbers[beside])
-        for key in numbers
+    beside = {
+        key.lower(): triple
+        for key, triple in numbers.items()
         if PIXEL_LEVELS.search(key) and not (prefix and key.startswith(prefix))
-        if key.endswith("mean") and (beside := f"{key.removesuffix('mean')}std") in numbers
     }
+    pairs = {
+        (mean, beside[of_std])
+        for key, mean in beside.items()
+        if key.endswith("mean") and (of_std := f"{key.removesuffix('mean')}std") in beside
+    }
+    if len(pairs) > 1 and needed:
+        means = " and ".join(f"({listed(mean)})" for mean, _ in sorted(pairs))
+        raise UserError(
+            f"{name} says in {len(pairs)} places what its pixels are, each time something else:"
+            f" the means {means}; pass mean= and std=."
+        )
     if len(pairs) != 1:
         return None, None
     ((mean, std),) = pairs

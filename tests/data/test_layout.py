@@ -704,6 +704,23 @@ def test_a_split_of_which_the_first_picture_has_no_label_is_not_left_out(tmp_pat
     assert labels == [1] * 5 and dataset.test.fault_of(0) == "it has no label"
 
 
+class TinyUnlabelled(TinySplits):
+    """No picture of `train` has a label."""
+
+    def _split_generators(self, dl_manager):
+        return super()._split_generators(dl_manager) | {"train": self._unlabelled()}
+
+
+def test_a_train_split_that_is_of_no_use_is_not_said_to_be_missing(tmp_path):
+    with pytest.raises(UserError, match="tiny_unlabelled has no pictures with labels in train; pa"):
+        datasets.open_dataset("tiny_unlabelled", tmp_path)
+    names = SplitNames(train="validation[:50%]", validation="validation[50%:]")
+    usual = datasets.open_dataset("tiny_unlabelled", tmp_path, names=names)
+    assert usual.train.examples == 25
+    with pytest.raises(UserError, match="all pictures of train in splits that are named for some"):
+        datasets.open_dataset("tiny_splits", tmp_path, names=SplitNames(test="train"))
+
+
 class TinyTest(TinyPictures):
     """Nothing but pictures to test on."""
 

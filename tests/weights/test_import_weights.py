@@ -331,55 +331,51 @@ def test_labels_of_a_network_are_not_its_own_in_another_order(tmp_path, arrays):
         write([own[0], own[2], own[1]])
 
 
-def test_labels_of_a_published_file_are_not_in_another_order(tmp_path, monkeypatch):
-    """Such as that of ImageNet's development kit: its outputs go by the ids of the synsets."""
-    found = Weights(".caffemodel", {"fc8.1": light(1000)})
-    pixels = Preprocessing(227, 256, 3, CAFFE_MEAN, 1.0)
-    converted = layouts.Converted("caffe", {"fc8/bias": light(1000)}, pixels)
-    monkeypatch.setattr(formats, "parse", lambda content, source: found)
-    monkeypatch.setattr(conversion, "convert", lambda *_: converted)
-    written = []
+@pytest.fixture
+def import_light(tmp_path, monkeypatch):
+    """A function: the names of the classes that a network of so many outputs is written with."""
+    written: list = []
     monkeypatch.setattr(checkpoints, "write_weights_file", lambda *given: written.append(given[2]))
-    monkeypatch.setattr(published, "recognise", lambda _: (published.PUBLISHED[0], "0"))
-    (tmp_path / "net.caffemodel").write_bytes(b"as the lines above have it")
+    (tmp_path / "net.caffemodel").write_bytes(b"what parse finds below")
     (tmp_path / "net.npz").touch()
 
-    def write(lines):
-        (tmp_path / "labels.txt").write_text("\n".join(lines))
+    def write(outputs, labels):
+        found = Weights(".caffemodel", {"fc8.1": light(outputs)})
+        pixels = Preprocessing(227, 256, 3, CAFFE_MEAN, 1.0)
+        converted = layouts.Converted("caffe", {"fc8/bias": light(outputs)}, pixels)
+        monkeypatch.setattr(formats, "parse", lambda content, source: found)
+        monkeypatch.setattr(conversion, "convert", lambda *_: converted)
+        if not isinstance(labels, str):
+            (tmp_path / "labels.txt").write_text("\n".join(labels))
+            labels = tmp_path / "labels.txt"
         flags = f"--source={tmp_path}/net.caffemodel", f"--output={tmp_path}/net.npz"
-        call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
+        call(import_weights, *flags, f"--labels={labels}")
         return written.pop()["class_names"]
 
+    return write
+
+
+def test_labels_of_a_published_file_are_not_in_another_order(import_light, monkeypatch):
+    """Such as that of ImageNet's development kit: its outputs go by the ids of the synsets."""
+    monkeypatch.setattr(published, "recognise", lambda _: (published.PUBLISHED[0], "0"))
     ids = list(imagenet.names_by_synset())
-    assert write(ids)[0] == "tench (n01440764)"
-    assert write([f"{one} as Caffe has it" for one in ids])[0] == "n01440764 as Caffe has it"
-    assert write(["a fish", *ids[1:]])[0] == "a fish"
+    assert import_light(1000, ids)[0] == "tench (n01440764)"
+    assert import_light(1000, [f"{one} as Caffe has it" for one in ids])[0] == (
+        "n01440764 as Caffe has it"
+    )
+    assert import_light(1000, ["a fish", *ids[1:]])[0] == "a fish"
     ids[:2] = reversed(ids[:2])
     for ending in ("", " as Caffe has it"):
         with pytest.raises(UserError, match="output 0 is 'tench .*' there, not 'n01443537"):
-            write([f"{one}{ending}" for one in ids])
+            import_light(1000, [f"{one}{ending}" for one in ids])
 
 
-def test_outputs_of_which_one_is_the_background_are_called_as_the_labels_have_it(
-    tmp_path, monkeypatch
-):
+def test_outputs_of_which_one_is_the_background_are_called_as_the_labels_have_it(import_light):
     """As TF-Slim counted ImageNet's classes: with 1001 outputs there is no other way to say so."""
-    found = Weights(".npz", {"fc8.1": light(1001)})
-    pixels = Preprocessing(227, 256, 3, CAFFE_MEAN, 1.0)
-    converted = layouts.Converted("caffe", {"fc8/bias": light(1001)}, pixels)
-    monkeypatch.setattr(formats, "parse", lambda content, source: found)
-    monkeypatch.setattr(conversion, "convert", lambda *_: converted)
-    written = []
-    monkeypatch.setattr(checkpoints, "write_weights_file", lambda *given: written.append(given[2]))
-    (tmp_path / "net.npy").write_bytes(b"as the lines above have it")
-    (tmp_path / "net.npz").touch()
-    flags = f"--source={tmp_path}/net.npy", f"--output={tmp_path}/net.npz"
     with pytest.raises(UserError, match="has 1001 outputs: .*Pass --labels=FILE"):
-        call(import_weights, *flags, "--labels=imagenet")
+        import_light(1001, "imagenet")
     names = ["background", *imagenet.readable(imagenet.names_by_synset())]
-    (tmp_path / "labels.txt").write_text("\n".join(names))
-    call(import_weights, *flags, f"--labels={tmp_path}/labels.txt")
-    assert written.pop()["class_names"] == names
+    assert import_light(1001, names) == names
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def test_a_training_says_what_its_pixels_are():
         ),
         convert_trained(arrays={key[7:]: np.array(levels) for key, levels in HALF.items()}),
         convert_trained(HALF | {f"args.{key[7:]}": levels for key, levels in HALF.items()}),
+        convert_trained({key.upper(): levels for key, levels in HALF.items()}),
         convert_trained(HALF, std=(127.5,)),
     ):
         assert found.preprocessing.mean == (127.5, 63.75, 127.5)
@@ -84,6 +85,13 @@ def test_a_training_says_what_its_pixels_are():
         assert "does not say" not in " ".join(found.notes)
     with pytest.raises(UserError, match="mean=128, but x says 127.5,63.75,127.5; leave mean= out"):
         convert_trained(HALF, mean=(128,))
+
+
+def test_of_two_things_that_pixels_may_be_none_is_taken():
+    two = HALF | {"val.mean": (0.4, 0.4, 0.4), "val.std": (0.2, 0.2, 0.2)}
+    with pytest.raises(UserError, match=r"the means \(0.4,.* and \(0.5,.*; pass mean= and std="):
+        convert_trained(two)
+    assert convert_trained(two, mean=(1, 2, 3), std=(4,)).preprocessing.mean == (1, 2, 3)
 
 
 def test_a_training_of_caffes_layers_says_what_its_pixels_are():
@@ -115,7 +123,6 @@ def test_a_training_of_caffes_layers_says_what_its_pixels_are():
         {},
         {"config.mean": (0.5, 0.5, 0.5)},
         {"config.mean": (0.5, 0.5, 0.5), "args.std": (0.5, 0.5, 0.5)},
-        HALF | {"val.mean": (0.4, 0.4, 0.4), "val.std": (0.2, 0.2, 0.2)},  # which of the two?
         {"state_dict.mean": (0.5, 0.5, 0.5), "state_dict.std": (0.5, 0.5, 0.5)},
     ],
 )
