@@ -170,9 +170,11 @@ def main():
     if line := never_answers(settings.min_probability, len(dataset.class_names)):
         console.note(line)
     _tell(dataset, batch_size, seen_before, solver)
+    is_frozen = any(layer.weights and not layer.trainable for layer in model.layers)
+    rest = ", the rest frozen" if is_frozen else ""
     console.note(
         f"{settings.variant} from {_PRETRAINED.value}: {', '.join(trained)} "
-        f"{'fitted' if solver == 'fit' else 'trained'}, the rest frozen; {dataset.name}: "
+        f"{'fitted' if solver == 'fit' else 'trained'}{rest}; {dataset.name}: "
         f"{dataset.describe(chooses=solver != 'fit')}"
     )
     if _TRAINING.dry_run.value:

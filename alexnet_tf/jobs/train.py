@@ -450,8 +450,8 @@ def _rate_of(optimizer: SGD2012) -> float:
 def _of_a_schedule(parameter: str) -> UserError:
     return UserError(
         f"{parameter}= has a schedule of Keras for its rate, and so has the training; give it a "
-        "number and pass schedule=, or pass a LearningRateScheduler in callbacks= with "
-        "schedule='constant'."
+        "number and pass schedule=, or pass LearningRateScheduler(lambda epoch, _: RATE) in "
+        "callbacks= with schedule='constant'."
     )
 
 

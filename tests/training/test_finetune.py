@@ -699,7 +699,8 @@ def test_what_the_discarded_projection_has_seen_binds_nobody(pretrained, tmp_pat
     assert "was trained on" not in told and "patience=0" not in told
     assert len(again.trained) + len(np.setdiff1d(again.held_out, dataset.train.identities)) == 9
     assert again.below().trained.tolist() == one.tolist()
-    _, whole = tune("first", "third", "--trainable=all", "--patience=0", "--xla=off")
+    told, whole = tune("first", "third", "--trainable=all", "--patience=0", "--xla=off")
+    assert " trained; folder: " in told
     assert whole.below() is whole and len(whole.trained) == 9
 
 
