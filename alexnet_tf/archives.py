@@ -50,7 +50,11 @@ def arrays(stream: BinaryIO, most: int | None = None) -> dict[str, np.ndarray]:
                 if sum(entry.file_size for entry in archive.infolist()) > most:
                     raise ValueError(f"more than {most} bytes")
         with np.load(stream, allow_pickle=False) as found:
-            return {name: found[name] for name in found.files}
+            read = {name: found[name] for name in found.files}
+    # NumPy hands out the bytes of what does not begin as an array.
+    if others := [name for name, member in read.items() if not isinstance(member, np.ndarray)]:
+        raise ValueError(f"{others[0]} is no array")
+    return read
 
 
 @contextlib.contextmanager

@@ -60,6 +60,15 @@ def test_a_damaged_directory(read, place, tmp_path):
         read(stream)
 
 
+def test_a_member_that_does_not_begin_as_an_array():
+    content = npz(zipfile.ZIP_STORED)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("numbers.npy", b"Z" + content[content.index(b"NUMPY") :])
+    with pytest.raises(ValueError, match="numbers.* is no array"):
+        archives.arrays(io.BytesIO(stream.getvalue()))
+
+
 def test_more_bytes_than_are_taken():
     with pytest.raises(ValueError, match="more than 1000 bytes"):
         archives.arrays(io.BytesIO(npz(zipfile.ZIP_DEFLATED)), most=1000)
